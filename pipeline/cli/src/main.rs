@@ -1,0 +1,3 @@
+//! sealift
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Pipeline definitions: as authored, as resolved, as planned.
+
+pub mod plan;
