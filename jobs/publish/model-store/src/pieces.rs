@@ -1,0 +1,101 @@
+//! How files are cut into pieces.
+
+use std::io;
+
+use object_store::path::Path;
+use sealift_sealed_model::{FileRole, Name, RangeRead, limits::HEADER_BYTES_MAX};
+use sealift_signed_document::Digest;
+
+/// Bytes of a body's pieces: large enough that requests cost little, small enough to be held in
+/// memory and sent again after a failure.
+pub(crate) const PIECE_BYTES: u64 = 64 << 20;
+
+/// Largest piece: a header of the largest kind with its length.
+pub(crate) const HEADER_PIECE_BYTES_MAX: u64 = HEADER_BYTES_MAX + 8;
+
+/// The lengths of a file's pieces, in order.
+///
+/// The header of a tensor file is a piece of its own, so that a new KEK, which changes headers
+/// alone, leaves every other piece where it is.
+pub(crate) fn cut(content: &dyn RangeRead, role: Option<FileRole>) -> io::Result<Vec<u64>> {
+    let mut pieces = Vec::new();
+    let mut left = content.len();
+    if matches!(role, Some(FileRole::Weights | FileRole::Fhe)) {
+        let mut length = [0; 8];
+        content.read_exact_at(&mut length, 0)?;
+        let header = u64::from_le_bytes(length).saturating_add(8);
+        if header > HEADER_PIECE_BYTES_MAX || header > left {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a safetensors file",
+            ));
+        }
+        pieces.push(header);
+        left -= header;
+    }
+    while left > 0 {
+        pieces.push(left.min(PIECE_BYTES));
+        left -= left.min(PIECE_BYTES);
+    }
+    Ok(pieces)
+}
+
+/// Where a piece lies: `blobs/sha256/<aa>/<64 hex>`.
+pub(crate) fn blob_path(digest: &Digest) -> Path {
+    let hex = digest.to_string();
+    Path::from_iter(["blobs", "sha256", &hex[..2], &hex])
+}
+
+/// Where a version's document lies: `versions/<model>/<version>.json`.
+pub(crate) fn version_path(model: &Name, version: &Name) -> Path {
+    Path::from_iter(["versions", model.as_str(), &format!("{version}.json")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_files_header_is_a_piece_of_its_own() {
+        let mut file = 100_u64.to_le_bytes().to_vec();
+        file.resize(108 + 7, 1);
+        assert_eq!(cut(&file, Some(FileRole::Weights)).unwrap(), [108, 7]);
+        assert_eq!(cut(&file, Some(FileRole::Public)).unwrap(), [115]);
+        assert_eq!(cut(&file, None).unwrap(), [115]);
+        assert!(cut(&Vec::new(), None).unwrap().is_empty());
+        assert!(cut(&file[..50].to_vec(), Some(FileRole::Fhe)).is_err());
+    }
+
+    #[test]
+    fn bodies_are_cut_at_64_mib() {
+        struct Zeros(u64);
+        impl RangeRead for Zeros {
+            fn len(&self) -> u64 {
+                self.0
+            }
+            fn read_exact_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+                buffer.fill(0);
+                Ok(())
+            }
+        }
+        let file = Zeros(8 + PIECE_BYTES + 1);
+        assert_eq!(
+            cut(&file, Some(FileRole::Weights)).unwrap(),
+            [8, PIECE_BYTES, 1]
+        );
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_layout() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(
+            blob_path(&digest).as_ref(),
+            "blobs/sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        let (model, version) = ("m".parse().unwrap(), "1.0".parse().unwrap());
+        assert_eq!(
+            version_path(&model, &version).as_ref(),
+            "versions/m/1.0.json"
+        );
+    }
+}

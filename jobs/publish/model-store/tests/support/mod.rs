@@ -1,0 +1,332 @@
+//! A tiny sealed model to publish, and stores that misbehave.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    ops::{ControlFlow, Range},
+    path::Path as FilePath,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result, memory::InMemory, path::Path,
+};
+use sealift_encrypted_batch::OutputPolicy;
+use sealift_model_store::{ModelStore, PublishProgress, PublishedVersion, StoreError};
+use sealift_sealed_model::{
+    FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
+    SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
+    VerifiedManifest, VersionFacts, seal_version,
+};
+use sealift_signed_document::{Digest, SigningKey};
+
+pub(crate) struct Sealed {
+    pub(crate) version: SealedVersion,
+    pub(crate) pinned: PinnedVersion,
+    _temporary: tempfile::TempDir,
+}
+
+pub(crate) fn weights() -> Vec<u8> {
+    (0..64_u16)
+        .flat_map(|at| (f32::from(at) * 0.25).to_le_bytes())
+        .collect()
+}
+
+pub(crate) fn sealed() -> Sealed {
+    sealed_as("v1", 1)
+}
+
+pub(crate) fn sealed_as(version: &str, serial: u64) -> Sealed {
+    let bytes = weights();
+    let view = |shape: usize| {
+        safetensors::tensor::TensorView::new(
+            safetensors::Dtype::F32,
+            vec![shape],
+            &bytes[..shape * 4],
+        )
+        .unwrap()
+    };
+    let file = safetensors::serialize(
+        [("plain", view(64)), ("sealed", view(32))],
+        None::<std::collections::HashMap<_, _>>,
+    )
+    .unwrap();
+    let name = "model.safetensors".parse().unwrap();
+    let source = SourceModel::from_files(vec![(name, Box::new(file))]).unwrap();
+    let plan: ProtectionPlan = [("plain", Protection::Plain), ("sealed", Protection::Sealed)]
+        .map(|(name, protection)| {
+            (
+                name.to_owned(),
+                TensorPlan {
+                    protection,
+                    role: "weight".parse().unwrap(),
+                },
+            )
+        })
+        .into();
+    let (publish, header) = (PublishKey::generate(), SigningKey::generate());
+    let temporary = tempfile::tempdir().unwrap();
+    let request = SealRequest {
+        source: &source,
+        plan: &plan,
+        fhe: Vec::new(),
+        public_files: BTreeMap::from([("config.json".parse().unwrap(), b"{}".to_vec())]),
+        report: b"{\"grade\":1}",
+        facts: VersionFacts {
+            model: "tiny".parse().unwrap(),
+            version: version.parse().unwrap(),
+            serial,
+            created: 1,
+            base: None,
+            output_head: OutputHead {
+                layer: "sealed".to_owned(),
+                protection: Protection::Sealed,
+                outputs: 2,
+            },
+            output_policy: OutputPolicy::Label,
+            plan_sha256: Digest::of(b"plan"),
+            tool: "sealift 0.1.0".to_owned(),
+        },
+        keys: SealingKeys {
+            publish: &publish,
+            header: &header,
+        },
+        options: SealOptions::default(),
+    };
+    let version = seal_version(request, &temporary.path().join(version), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let pinned = PinnedVersion {
+        publish_key: publish.public(),
+        manifest_sha256: version.manifest_sha256,
+        model: version.manifest.model.clone(),
+        version: version.manifest.version.clone(),
+        serial,
+    };
+    Sealed {
+        version,
+        pinned,
+        _temporary: temporary,
+    }
+}
+
+pub(crate) const ONE_THREAD: NonZeroUsize = NonZeroUsize::MIN;
+
+impl Sealed {
+    pub(crate) fn verified(&self) -> VerifiedManifest {
+        let files = Arc::new(FolderFiles::new(&self.version.folder));
+        FetchedVersion::new(files)
+            .unwrap()
+            .verify(&self.pinned)
+            .unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &FilePath {
+        &self.version.folder
+    }
+
+    /// Fetches and opens the version as a guest does, and checks what it got.
+    pub(crate) async fn open_from(&self, store: &ModelStore) -> std::result::Result<(), String> {
+        let fetched = store.fetch(&self.pinned.model, &self.pinned.version).await;
+        let fetched = fetched.map_err(|error| chain(&error))?;
+        let (pinned, kek) = (self.pinned.clone(), self.version.kek.clone());
+        tokio::task::spawn_blocking(move || {
+            let verified = fetched.verify(&pinned).map_err(|error| chain(&error))?;
+            verified
+                .read_file("config.json")
+                .map_err(|error| chain(&error))?;
+            let opened = verified
+                .open(&kek, ONE_THREAD)
+                .map_err(|error| chain(&error))?;
+            assert_eq!(opened.tensor("plain").unwrap().bytes, weights());
+            assert_eq!(opened.tensor("sealed").unwrap().bytes, &weights()[..128]);
+            Ok(())
+        })
+        .await
+        .unwrap()
+    }
+}
+
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+pub(crate) async fn publish(
+    store: &ModelStore,
+    sealed: &Sealed,
+) -> std::result::Result<PublishedVersion, StoreError> {
+    let mut go_on = |_: PublishProgress| ControlFlow::Continue(());
+    store.publish(&sealed.verified(), &mut go_on).await
+}
+
+/// Everything that a store holds.
+pub(crate) async fn content(store: &dyn ObjectStore) -> BTreeMap<String, Bytes> {
+    let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+    let mut content = BTreeMap::new();
+    for object in objects {
+        let bytes = store
+            .get(&object.location)
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        content.insert(object.location.to_string(), bytes);
+    }
+    content
+}
+
+/// What goes wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing; operations are counted.
+    None,
+    /// The operation at this index fails before it does anything.
+    FailsBefore(usize),
+    /// The operation at this index does its work and then its answer is lost.
+    FailsAfter(usize),
+    /// Every operation is refused for lack of rights.
+    Denied,
+    /// The second reading of each object answers with one bit changed.
+    LiesAtSecondRead,
+}
+
+/// A store in memory with a fault.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    pub(crate) inner: Arc<InMemory>,
+    fault: Fault,
+    operations: AtomicUsize,
+    reads: Mutex<BTreeMap<Path, usize>>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: Arc<InMemory>, fault: Fault) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            fault,
+            operations: AtomicUsize::new(0),
+            reads: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn operations(&self) -> usize {
+        self.operations.load(Ordering::Relaxed)
+    }
+
+    /// Runs one operation under the fault.
+    async fn run<T>(
+        &self,
+        location: &Path,
+        operation: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let index = self.operations.fetch_add(1, Ordering::Relaxed);
+        let lost = || Error::Generic {
+            store: "faulty",
+            source: "the connection was lost".into(),
+        };
+        match self.fault {
+            Fault::FailsBefore(at) if at == index => Err(lost()),
+            Fault::FailsAfter(at) if at == index => {
+                drop(operation.await);
+                Err(lost())
+            }
+            Fault::Denied => Err(Error::PermissionDenied {
+                path: location.to_string(),
+                source: "no".into(),
+            }),
+            _ => operation.await,
+        }
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({:?})", self.fault)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        self.run(location, self.inner.put_opts(location, payload, options))
+            .await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.run(location, self.inner.put_multipart_opts(location, options))
+            .await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
+        let mut found = self
+            .run(location, self.inner.get_opts(location, options))
+            .await?;
+        if self.fault == Fault::LiesAtSecondRead && !head {
+            let reads = {
+                let mut reads = self.reads.lock().unwrap();
+                let reads = reads.entry(location.clone()).or_default();
+                *reads += 1;
+                *reads
+            };
+            let mut bytes = self.inner.get(location).await?.bytes().await?.to_vec();
+            if reads > 1 {
+                *bytes.last_mut().unwrap() ^= 1;
+            }
+            let stream = futures::stream::once(async move { Ok(Bytes::from(bytes)) });
+            found.payload = GetResultPayload::Stream(stream.boxed());
+        }
+        Ok(found)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.run(location, self.inner.get_ranges(location, ranges))
+            .await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.run(from, self.inner.copy_opts(from, to, options))
+            .await
+    }
+}

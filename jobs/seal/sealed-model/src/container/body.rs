@@ -1,0 +1,151 @@
+//! Reading one body into memory and checking it in that very buffer.
+
+use std::ops::Deref;
+
+use sealift_signed_document::Digest;
+use zeroize::{ZeroizeOnDrop, optimization_barrier};
+
+use super::{ChunkSize, ContainerError, metadata::SealedTensor};
+use crate::{
+    chunk_root::ChunkRoot,
+    manifest::ManifestTensor,
+    range_read::RangeRead,
+    tensor_key::{TAG_BYTES, TensorOpener},
+};
+
+/// What a buffer is made from; reading overwrites it.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What a body is checked against.
+pub(crate) enum Guard {
+    /// A tag for each chunk, under a key of the tensor's own.
+    Sealed {
+        opener: TensorOpener,
+        sealed: SealedTensor,
+        chunk: ChunkSize,
+    },
+    /// The manifest's root over its chunks.
+    Root(Digest),
+}
+
+/// A body that can be read: where it lies and what it is checked against.
+pub(crate) struct BodyPlan<'a> {
+    pub(crate) tensor: &'a ManifestTensor,
+    pub(crate) begin: u64,
+    pub(crate) bytes: u64,
+    pub(crate) guard: Guard,
+}
+
+/// The bytes of a body that was checked; sealed ones are wiped when dropped.
+pub(crate) enum CheckedBody {
+    Secret(SecretBody),
+    Public(Vec<u8>),
+}
+
+/// Secret weights, wiped when dropped.
+///
+/// Wiped as one block: `Zeroizing` writes byte by byte, which takes seconds for a large model.
+pub(crate) struct SecretBody(Vec<u8>);
+
+impl Drop for SecretBody {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        optimization_barrier(self.0.as_slice());
+    }
+}
+
+impl ZeroizeOnDrop for SecretBody {}
+
+impl Deref for CheckedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Secret(body) => &body.0,
+            Self::Public(bytes) => bytes,
+        }
+    }
+}
+
+impl BodyPlan<'_> {
+    /// Reads the body and checks it; a body that is not right is never returned.
+    pub(crate) fn open(&self, content: &dyn RangeRead) -> Result<CheckedBody, ContainerError> {
+        let buffer = self.buffer()?;
+        match &self.guard {
+            Guard::Sealed {
+                opener,
+                sealed,
+                chunk,
+            } => {
+                let mut body = SecretBody(buffer);
+                self.open_sealed(content, &mut body.0, (opener, &sealed.tags, *chunk))?;
+                Ok(CheckedBody::Secret(body))
+            }
+            Guard::Root(root) => {
+                let mut buffer = buffer;
+                self.read(content, &mut buffer, 0)?;
+                if ChunkRoot::of(&buffer) != *root {
+                    return Err(ContainerError::ChunksRoot(self.tensor.name.clone()));
+                }
+                Ok(CheckedBody::Public(buffer))
+            }
+        }
+    }
+
+    fn open_sealed(
+        &self,
+        content: &dyn RangeRead,
+        buffer: &mut [u8],
+        (opener, tags, chunk): (&TensorOpener, &[u8], ChunkSize),
+    ) -> Result<(), ContainerError> {
+        let size = chunk.bytes() as usize;
+        // An empty body has one tag, over nothing.
+        let empty: &mut [u8] = &mut [];
+        let chunks = if buffer.is_empty() {
+            vec![empty]
+        } else {
+            buffer.chunks_mut(size).collect()
+        };
+        for (index, (part, tag)) in chunks.into_iter().zip(tags.chunks(TAG_BYTES)).enumerate() {
+            let index = index as u64;
+            self.read(content, part, index * chunk.bytes())?;
+            opener
+                .open(index, tag, part)
+                .map_err(|_| ContainerError::ChunkTag {
+                    tensor: self.tensor.name.clone(),
+                    chunk: index,
+                })?;
+        }
+        Ok(())
+    }
+
+    fn buffer(&self) -> Result<Vec<u8>, ContainerError> {
+        let memory = || ContainerError::Memory {
+            tensor: self.tensor.name.clone(),
+            bytes: self.bytes,
+        };
+        let length = usize::try_from(self.bytes).map_err(|_| memory())?;
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(length).map_err(|_| memory())?;
+        // In blocks: growing element by element is slow wherever it is not optimised.
+        while buffer.len() < length {
+            let more = ZEROS.len().min(length - buffer.len());
+            buffer.extend_from_slice(&ZEROS[..more]);
+        }
+        Ok(buffer)
+    }
+
+    fn read(
+        &self,
+        content: &dyn RangeRead,
+        part: &mut [u8],
+        offset: u64,
+    ) -> Result<(), ContainerError> {
+        content
+            .read_exact_at(part, self.begin + offset)
+            .map_err(|source| ContainerError::Read {
+                tensor: self.tensor.name.clone(),
+                source,
+            })
+    }
+}

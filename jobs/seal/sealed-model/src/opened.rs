@@ -1,0 +1,182 @@
+//! A model in memory, every byte of it checked.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use sealift_signed_document::{Digest, SecretBytes};
+
+use crate::{
+    container::{
+        ContainerError,
+        body::{BodyPlan, CheckedBody, Guard},
+        read::CheckedHeader,
+    },
+    manifest::{FileRole, Manifest, ManifestFile, ManifestTensor},
+    range_read::RangeRead,
+    tensor_key::{IV_BYTES, Kek},
+    version::{VerifiedManifest, VersionError},
+};
+
+/// Every tensor of a verified version, checked and decrypted in memory; `sealed` ones are wiped
+/// when dropped.
+///
+/// [`VerifiedManifest::open`] is its only constructor.
+pub struct OpenedModel {
+    verified: VerifiedManifest,
+    bodies: BTreeMap<String, CheckedBody>,
+}
+
+/// One tensor of an opened model.
+#[derive(Clone, Copy)]
+pub struct OpenedTensor<'a> {
+    /// What the manifest says of it.
+    pub facts: &'a ManifestTensor,
+    /// Its elements, little-endian, in row-major order.
+    pub bytes: &'a [u8],
+}
+
+/// The bytes of one tensor that was taken out of an opened model; wiped when dropped if it was
+/// `sealed`.
+pub struct TensorBytes(CheckedBody);
+
+impl std::ops::Deref for TensorBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl OpenedModel {
+    pub(crate) fn open(
+        verified: &VerifiedManifest,
+        kek: &SecretBytes<32>,
+        threads: NonZeroUsize,
+    ) -> Result<Self, VersionError> {
+        let manifest = verified.manifest();
+        let kek = Kek::new(kek);
+        let mut contents = Vec::new();
+        let mut work = Vec::new();
+        for file in tensor_files(manifest) {
+            let content = verified.open_file(file)?;
+            let refuse = |source| VersionError::Container {
+                file: file.name.clone(),
+                source,
+            };
+            let header = CheckedHeader::read(content.as_ref(), manifest, file).map_err(refuse)?;
+            let bodies = header.bodies(&kek).map_err(refuse)?;
+            work.extend(bodies.into_iter().map(|body| (contents.len(), body)));
+            contents.push((file, content));
+        }
+        check_fresh(work.iter().map(|(_, body)| body)).map_err(VersionError::Keys)?;
+        let bodies = open_bodies(&work, &contents, threads)?;
+        drop(work);
+        Ok(Self {
+            verified: verified.clone(),
+            bodies,
+        })
+    }
+
+    /// The manifest that the model was opened under.
+    pub fn verified(&self) -> &VerifiedManifest {
+        &self.verified
+    }
+
+    /// The bytes of the tensor of this name, if it is there and was not taken.
+    pub fn tensor(&self, name: &str) -> Option<OpenedTensor<'_>> {
+        let bytes = self.bodies.get(name)?;
+        let facts = self.verified.manifest().tensor(name)?;
+        Some(OpenedTensor { facts, bytes })
+    }
+
+    /// Every tensor, in the order of the manifest.
+    pub fn tensors(&self) -> impl Iterator<Item = OpenedTensor<'_>> {
+        let facts = self.verified.manifest().tensors.iter();
+        facts.filter_map(|facts| {
+            Some(OpenedTensor {
+                facts,
+                bytes: self.bodies.get(&facts.name)?,
+            })
+        })
+    }
+
+    /// Takes one tensor out, so that it is not held twice while it is converted.
+    pub fn take(&mut self, name: &str) -> Option<TensorBytes> {
+        self.bodies.remove(name).map(TensorBytes)
+    }
+}
+
+fn tensor_files(manifest: &Manifest) -> impl Iterator<Item = &ManifestFile> {
+    let holds_tensors = |file: &&ManifestFile| match file.role {
+        FileRole::Weights | FileRole::Fhe => true,
+        FileRole::Public | FileRole::Report => false,
+    };
+    manifest.files.iter().filter(holds_tensors)
+}
+
+/// Demands that no data key, no base IV and no wrapping IV occurs twice in the version.
+fn check_fresh<'a>(bodies: impl Iterator<Item = &'a BodyPlan<'a>>) -> Result<(), ContainerError> {
+    let mut keys: BTreeMap<Digest, &str> = BTreeMap::new();
+    let mut ivs: BTreeMap<(&'static str, [u8; IV_BYTES]), &str> = BTreeMap::new();
+    for body in bodies {
+        let Guard::Sealed { opener, sealed, .. } = &body.guard else {
+            continue;
+        };
+        let name = body.tensor.name.as_str();
+        if let Some(first) = keys.insert(*opener.fingerprint(), name) {
+            return Err(ContainerError::SharedKey(first.to_owned(), name.to_owned()));
+        }
+        for iv in [("base", sealed.base_iv), ("wrap", sealed.wrapped.iv)] {
+            if let Some(first) = ivs.insert(iv, name) {
+                return Err(ContainerError::SharedIv(first.to_owned(), name.to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+type Content<'a> = (&'a ManifestFile, Box<dyn RangeRead>);
+
+/// Opens the bodies, each on one of `threads` threads; the first refusal ends all.
+fn open_bodies(
+    work: &[(usize, BodyPlan<'_>)],
+    contents: &[Content<'_>],
+    threads: NonZeroUsize,
+) -> Result<BTreeMap<String, CheckedBody>, VersionError> {
+    let next = AtomicUsize::new(0);
+    let opened = Mutex::new(Ok(BTreeMap::new()));
+    let open_rest = || {
+        while let Some((content, body)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (file, content) = &contents[*content];
+            let result = body.open(content.as_ref());
+            let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+            match (result, &mut *opened) {
+                (Ok(bytes), Ok(bodies)) => {
+                    bodies.insert(body.tensor.name.clone(), bytes);
+                }
+                (Err(source), Ok(_)) => {
+                    *opened = Err(VersionError::Container {
+                        file: file.name.clone(),
+                        source,
+                    });
+                    return;
+                }
+                (_, Err(_)) => return,
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads.get().min(work.len()) {
+            scope.spawn(open_rest);
+        }
+        open_rest();
+    });
+    opened.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

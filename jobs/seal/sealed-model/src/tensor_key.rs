@@ -1,0 +1,226 @@
+//! The keys of sealed tensors: one per tensor and attempt, wrapped under the version's KEK.
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    error::Unspecified,
+    rand,
+};
+use sealift_signed_document::{Digest, SecretBytes, named_hash};
+use zeroize::Zeroizing;
+
+/// Bytes of an AES-GCM nonce (NIST SP 800-38D section 8.2).
+pub(crate) const IV_BYTES: usize = 12;
+
+/// Bytes of an AES-GCM tag.
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// Bytes of a data key.
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// Most chunks of one tensor. [`TensorSealer`] draws counters below 2^31, so that this many
+/// steps cannot wrap 32 bits.
+pub(crate) const CHUNKS_MAX: u64 = 1 << 31;
+
+/// A key-encryption key, ready for use. It wraps the data keys of one version.
+pub(crate) struct Kek(LessSafeKey);
+
+/// A data key under the KEK, as the header holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrappedKey {
+    pub(crate) ciphertext: [u8; KEY_BYTES],
+    pub(crate) iv: [u8; IV_BYTES],
+    pub(crate) tag: [u8; TAG_BYTES],
+}
+
+impl Kek {
+    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
+        Self(aes_256_gcm(key))
+    }
+
+    fn wrap(&self, key: &SecretBytes<32>) -> WrappedKey {
+        let iv = random();
+        // The copy becomes ciphertext in place.
+        let mut ciphertext = *key.expose();
+        let tag = seal(&self.0, iv, &mut ciphertext);
+        WrappedKey {
+            ciphertext,
+            iv,
+            tag,
+        }
+    }
+
+    /// The data key, if it was wrapped under this KEK.
+    pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<SecretBytes<32>, Unspecified> {
+        let mut key = Zeroizing::new(wrapped.ciphertext);
+        let nonce = Nonce::assume_unique_for_key(wrapped.iv);
+        self.0
+            .open_in_place_separate_tag(nonce, Aad::empty(), &wrapped.tag, &mut *key)?;
+        SecretBytes::from_slice(key.as_slice()).ok_or(Unspecified)
+    }
+}
+
+/// Encrypts the chunks of one tensor, in order, under a key that no other tensor or attempt has.
+///
+/// The key is drawn inside and never leaves but wrapped; every chunk uses up its nonce; the
+/// value is neither `Clone` nor restartable. So no pair of key and nonce can occur twice.
+pub(crate) struct TensorSealer {
+    key: LessSafeKey,
+    base_iv: [u8; IV_BYTES],
+    tags: Vec<u8>,
+}
+
+impl TensorSealer {
+    /// Draws a data key and a base IV.
+    pub(crate) fn fresh(kek: &Kek) -> (Self, WrappedKey) {
+        let key = SecretBytes::random();
+        let mut base_iv: [u8; IV_BYTES] = random();
+        // The last four bytes count the chunks; see [`CHUNKS_MAX`].
+        base_iv[8] &= 0x7f;
+        let sealer = Self {
+            key: aes_256_gcm(&key),
+            base_iv,
+            tags: Vec::new(),
+        };
+        (sealer, kek.wrap(&key))
+    }
+
+    pub(crate) fn base_iv(&self) -> [u8; IV_BYTES] {
+        self.base_iv
+    }
+
+    /// Encrypts the next chunk in place.
+    pub(crate) fn seal_next(&mut self, chunk: &mut [u8]) {
+        let index = (self.tags.len() / TAG_BYTES) as u64;
+        let iv = chunk_iv(self.base_iv, index)
+            .expect("bodies of more than CHUNKS_MAX chunks are refused before they are sealed");
+        let tag = seal(&self.key, iv, chunk);
+        self.tags.extend(tag);
+    }
+
+    /// The tags of all chunks, in order.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.tags
+    }
+}
+
+/// Decrypts the chunks of one tensor.
+pub(crate) struct TensorOpener {
+    key: LessSafeKey,
+    base_iv: [u8; IV_BYTES],
+    fingerprint: Digest,
+}
+
+impl TensorOpener {
+    pub(crate) fn new(key: &SecretBytes<32>, base_iv: [u8; IV_BYTES]) -> Self {
+        let fingerprint = named_hash("data-key", key.expose());
+        Self {
+            key: aes_256_gcm(key),
+            base_iv,
+            fingerprint,
+        }
+    }
+
+    /// Tells keys apart without holding them; it stays in memory.
+    pub(crate) fn fingerprint(&self) -> &Digest {
+        &self.fingerprint
+    }
+
+    /// Decrypts chunk `index` in place if `tag` is right; otherwise the chunk's bytes are to be
+    /// thrown away.
+    pub(crate) fn open(&self, index: u64, tag: &[u8], chunk: &mut [u8]) -> Result<(), Unspecified> {
+        let nonce = Nonce::assume_unique_for_key(chunk_iv(self.base_iv, index).ok_or(Unspecified)?);
+        self.key
+            .open_in_place_separate_tag(nonce, Aad::empty(), tag, chunk)
+            .map(drop)
+    }
+}
+
+/// The IV of chunk `index`: base_iv[0..8] ‖ be32(base_iv[8..12] + index), or `None` where the
+/// counter would wrap (CryptoTensors version 2).
+pub(crate) fn chunk_iv(mut base_iv: [u8; IV_BYTES], index: u64) -> Option<[u8; IV_BYTES]> {
+    let (_, counter) = base_iv
+        .split_last_chunk_mut::<4>()
+        .expect("an IV has more than 4 bytes");
+    let next = u32::from_be_bytes(*counter).checked_add(u32::try_from(index).ok()?)?;
+    *counter = next.to_be_bytes();
+    Some(base_iv)
+}
+
+fn aes_256_gcm(key: &SecretBytes<32>) -> LessSafeKey {
+    let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("AES-256 takes 32 bytes");
+    LessSafeKey::new(key)
+}
+
+fn seal(key: &LessSafeKey, iv: [u8; IV_BYTES], bytes: &mut [u8]) -> [u8; TAG_BYTES] {
+    let nonce = Nonce::assume_unique_for_key(iv);
+    let tag = key
+        .seal_in_place_separate_tag(nonce, Aad::empty(), bytes)
+        .expect("a chunk is below AES-GCM's limit of 64 GiB");
+    tag.as_ref()
+        .try_into()
+        .expect("an AES-GCM tag has 16 bytes")
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the system's random generator does not fail once it is seeded");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn chunk_ivs_count_in_the_last_four_bytes_and_never_wrap() {
+        let base = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 255];
+        assert_eq!(chunk_iv(base, 0), Some(base));
+        assert_eq!(
+            chunk_iv(base, 1),
+            Some([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 1, 0])
+        );
+        let last = [1, 2, 3, 4, 5, 6, 7, 8, 255, 255, 255, 255];
+        assert_eq!(chunk_iv(last, 0), Some(last));
+        assert_eq!(chunk_iv(last, 1), None);
+        assert_eq!(chunk_iv(base, 1 << 32), None);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_chunk_by_chunk_and_nowhere_else() {
+        let kek = Kek::new(&SecretBytes::random());
+        let (mut sealer, wrapped) = TensorSealer::fresh(&kek);
+        let base_iv = sealer.base_iv();
+        let mut chunks = [b"first".to_vec(), b"secnd".to_vec()];
+        for chunk in &mut chunks {
+            sealer.seal_next(chunk);
+        }
+        let tags = sealer.finish();
+        let opener = TensorOpener::new(&kek.unwrap(&wrapped).unwrap(), base_iv);
+        assert!(opener.open(1, &tags[..16], &mut chunks[0].clone()).is_err());
+        assert!(opener.open(0, &tags[16..], &mut chunks[0].clone()).is_err());
+        opener.open(0, &tags[..16], &mut chunks[0]).unwrap();
+        opener.open(1, &tags[16..], &mut chunks[1]).unwrap();
+        assert_eq!(chunks, [b"first".to_vec(), b"secnd".to_vec()]);
+    }
+
+    #[test]
+    fn a_key_wrapped_under_another_kek_is_refused() {
+        let (_, wrapped) = TensorSealer::fresh(&Kek::new(&SecretBytes::random()));
+        assert!(Kek::new(&SecretBytes::random()).unwrap(&wrapped).is_err());
+    }
+
+    #[test]
+    fn no_data_key_and_no_iv_is_drawn_twice_and_counters_begin_low() {
+        let kek = Kek::new(&SecretBytes::random());
+        let mut keys = BTreeSet::new();
+        for _ in 0..200 {
+            let (sealer, wrapped) = TensorSealer::fresh(&kek);
+            assert!(sealer.base_iv()[8] < 0x80);
+            assert!(keys.insert(kek.unwrap(&wrapped).unwrap().expose().to_vec()));
+            assert!(keys.insert(sealer.base_iv().to_vec()));
+            assert!(keys.insert(wrapped.iv.to_vec()));
+        }
+    }
+}

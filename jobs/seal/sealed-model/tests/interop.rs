@@ -1,0 +1,290 @@
+//! Tools that nobody here wrote open what is sealed here, and what they seal is opened here.
+//!
+//! The tools come from PyPI, pinned in `tests/interop/requirements.txt`. The interpreter that has
+//! them is named by `SEALIFT_INTEROP_PYTHON`; without it, a virtual environment is made in the
+//! target folder. No test is ever skipped.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+use crate::support::{
+    LAYER, PlainTensor, RawHeader, Sealed, WEIGHTS, planned, sealed, sealed_from, tiny_tensors,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sealift_sealed_model::{MANIFEST_FILE, Protection, ProtectionPlan, SIGNATURE_FILE};
+use sealift_signed_document::Digest;
+use serde_json::{Value, json};
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/interop")
+}
+
+/// The interpreter that has the tools.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| match std::env::var_os("SEALIFT_INTEROP_PYTHON") {
+        Some(path) => path.into(),
+        None => make_environment(),
+    })
+}
+
+/// Makes the virtual environment once for each state of the requirements.
+fn make_environment() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let environment = target.join("interop-venv");
+    let requirements = scripts().join("requirements.txt");
+    let state = Digest::of(&fs::read(&requirements).unwrap()).to_string();
+    // Tests run side by side, in processes of their own.
+    let lock = File::create(target.join("interop-venv.lock")).unwrap();
+    lock.lock().unwrap();
+    let marker = environment.join("made-from.sha256");
+    let python = environment.join("bin/python");
+    if fs::read_to_string(&marker).is_ok_and(|made| made == state) {
+        return python;
+    }
+    let mut make = Command::new("python3");
+    succeed(make.args(["-m", "venv", "--clear"]).arg(&environment));
+    let mut install = Command::new(&python);
+    succeed(
+        install
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(&requirements),
+    );
+    fs::write(marker, state).unwrap();
+    python
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Runs a script with a job as its standard input.
+fn run(script: &str, job: &Value) -> Output {
+    let mut child = Command::new(python())
+        .arg(scripts().join(script))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(job.to_string().as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn answer(script: &str, job: &Value) -> Value {
+    let output = run(script, job);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn path_of(sealed: &Sealed, file: &str) -> String {
+    sealed.path(file).to_str().unwrap().to_owned()
+}
+
+fn keys_for_opening(sealed: &Sealed, file: &str) -> Value {
+    json!({
+        "path": path_of(sealed, file),
+        "k": STANDARD.encode(sealed.version.kek.expose()),
+        "x": sealed.owner.header.public(),
+    })
+}
+
+fn as_json(tensor: &PlainTensor) -> Value {
+    let (_, dtype, shape, bytes) = tensor;
+    json!({ "dtype": dtype, "shape": shape, "hex": hex::encode(bytes) })
+}
+
+#[test]
+fn cryptotensors_opens_what_is_sealed_here() {
+    let sealed = sealed();
+    let opened = answer("cryptotensors_open.py", &keys_for_opening(&sealed, WEIGHTS));
+    let expected: Vec<_> = tiny_tensors()
+        .into_iter()
+        .filter(|(name, ..)| !name.starts_with("head"))
+        .collect();
+    assert_eq!(opened.as_object().unwrap().len(), expected.len());
+    for tensor in &expected {
+        assert_eq!(opened[tensor.0], as_json(tensor), "{}", tensor.0);
+    }
+    let layer = answer("cryptotensors_open.py", &keys_for_opening(&sealed, LAYER));
+    assert_eq!(
+        layer["head.body"]["hex"],
+        hex::encode((0..40).collect::<Vec<u8>>())
+    );
+}
+
+#[test]
+fn cryptotensors_refuses_a_changed_body_of_what_is_sealed_here() {
+    let sealed = sealed();
+    let mut bytes = sealed.read(WEIGHTS);
+    *bytes.last_mut().unwrap() ^= 1;
+    sealed.write(WEIGHTS, &bytes);
+    let refused = run("cryptotensors_open.py", &keys_for_opening(&sealed, WEIGHTS));
+    assert!(
+        said(&refused).contains("Decryption failed"),
+        "{}",
+        said(&refused)
+    );
+}
+
+/// A model of plain and sealed tensors, as `cryptotensors` can make one.
+fn without_head() -> Sealed {
+    let tensors: Vec<_> = tiny_tensors()
+        .into_iter()
+        .filter(|(name, ..)| !name.starts_with("head"))
+        .collect();
+    let plan: ProtectionPlan = [
+        ("embed.weight", Protection::Plain),
+        ("empty", Protection::Sealed),
+        ("layer.bias", Protection::Sealed),
+        ("layer.weight", Protection::Sealed),
+    ]
+    .map(|(name, protection)| (name.to_owned(), planned(protection)))
+    .into();
+    sealed_from(&tensors, &plan, |_| {})
+}
+
+#[test]
+fn what_cryptotensors_seals_is_opened_here() {
+    let mut sealed = without_head();
+    let ours = RawHeader::of(&sealed.read(WEIGHTS));
+    let metadata: serde_json::Map<_, _> = ours
+        .metadata
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("sealift."))
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    let tensors: serde_json::Map<_, _> = tiny_tensors()
+        .iter()
+        .filter(|(name, ..)| !name.starts_with("head"))
+        .map(|tensor| (tensor.0.to_owned(), as_json(tensor)))
+        .collect();
+    let public = sealed.owner.header.public();
+    // PKCS#8 of an Ed25519 key holds its 32-byte seed from byte 16 (RFC 8410 section 7).
+    let seed = sealed.owner.header.to_pkcs8()[16..48].to_vec();
+    let written = run(
+        "cryptotensors_seal.py",
+        &json!({
+            "path": path_of(&sealed, WEIGHTS),
+            "k": STANDARD.encode(sealed.version.kek.expose()),
+            "x": public,
+            "d": STANDARD.encode(seed),
+            "enc_kid": sealed.version.manifest.kek_resource(),
+            "sign_kid": public.thumbprint(),
+            "metadata": metadata,
+            "sealed": ["empty", "layer.bias", "layer.weight"],
+            "tensors": tensors,
+        }),
+    );
+    assert!(
+        written.status.success(),
+        "{}",
+        String::from_utf8_lossy(&written.stderr)
+    );
+    sealed.sign_again(|_| {});
+    let opened = sealed.open().unwrap();
+    for (name, _, _, bytes) in tiny_tensors() {
+        if !name.starts_with("head") {
+            assert_eq!(opened.tensor(name).unwrap().bytes, bytes, "{name}");
+        }
+    }
+}
+
+#[test]
+fn stock_safetensors_lists_every_tensor_file() {
+    let sealed = sealed();
+    for file in [WEIGHTS, LAYER] {
+        let listed = answer(
+            "safetensors_list.py",
+            &json!({ "path": path_of(&sealed, file) }),
+        );
+        assert_eq!(listed["metadata"]["sealift.model"], "tiny");
+        let tensors = listed["tensors"].as_object().unwrap();
+        let name = file.parse().unwrap();
+        let expected: Vec<_> = sealed.version.manifest.tensors_of(&name).collect();
+        assert_eq!(tensors.len(), expected.len());
+        for tensor in expected {
+            let found = json!({ "dtype": tensor.dtype, "shape": tensor.shape });
+            assert_eq!(tensors[&tensor.name], found, "{}", tensor.name);
+        }
+    }
+}
+
+/// What `model_signing verify key` says of the folder.
+fn model_signing(sealed: &Sealed) -> Output {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    fs::write(key.path(), sealed.owner.publish.public().to_pem()).unwrap();
+    Command::new(python())
+        .args(["-m", "model_signing", "verify", "key"])
+        .arg(sealed.folder())
+        .arg("--public_key")
+        .arg(key.path())
+        .arg("--signature")
+        .arg(sealed.path(SIGNATURE_FILE))
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn model_signing_accepts_the_folder() {
+    let output = model_signing(&sealed());
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn model_signing_refuses_a_changed_a_missing_and_a_surplus_file() {
+    type Spoil = fn(&Sealed);
+    let spoil: [(&str, Spoil); 4] = [
+        ("Hash mismatch", |sealed| sealed.write("config.json", b"{}")),
+        ("Hash mismatch", |sealed| sealed.write(MANIFEST_FILE, b"{}")),
+        ("Missing files", |sealed| {
+            fs::remove_file(sealed.path(WEIGHTS)).unwrap();
+        }),
+        ("Extra files", |sealed| sealed.write("more.bin", b"")),
+    ];
+    for (reason, spoil) in spoil {
+        let sealed = sealed();
+        spoil(&sealed);
+        let output = model_signing(&sealed);
+        assert!(!output.status.success(), "{reason}");
+        assert!(
+            said(&output).contains(reason),
+            "{reason}: {}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn model_signing_refuses_another_key() {
+    let mut sealed = sealed();
+    sealed.owner.publish = sealift_sealed_model::PublishKey::generate();
+    assert!(!model_signing(&sealed).status.success());
+}
