@@ -1,0 +1,319 @@
+//! Making the keys of one layer and encrypting its weights under them.
+
+use std::io;
+
+use sealift_fhe_layer::{
+    LayerMeta, MAX_D_IN, MAX_D_OUT, MaskSeed, MetaError, NoNoiseMargin, NoisePlan, ParameterSet,
+    RING_DIMENSION, RowNorms, ScaleRange,
+};
+use zeroize::Zeroizing;
+
+use crate::check_vector::CheckVector;
+use crate::ring::{
+    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Ring, Transformed, fresh_mask_seed, zero,
+};
+use crate::secrets::LayerSecrets;
+
+/// The keys of one layer: a secret per 2048 outputs and the seed of the shared masks.
+///
+/// Encrypting consumes them. Under one seed and key a second matrix, or the same one with fresh
+/// noise, would give away the difference; so there is no way to use them twice, store them or
+/// copy them:
+///
+/// ```compile_fail,E0382
+/// # use sealift_fhe_key::{LayerKeys, PlainLayer};
+/// fn encrypt_twice(keys: LayerKeys, plain: &PlainLayer<'_>) {
+///     drop(keys.encrypt(plain));
+///     drop(keys.encrypt(plain));
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// # use sealift_fhe_key::LayerKeys;
+/// fn keep_a_copy(keys: &LayerKeys) -> LayerKeys {
+///     LayerKeys::clone(keys)
+/// }
+/// ```
+pub struct LayerKeys {
+    set: ParameterSet,
+    d_in: usize,
+    d_out: usize,
+    mask_seed: MaskSeed,
+    secrets: Vec<BlockSecret>,
+}
+
+/// The weights of one layer, as the owner has them.
+#[derive(Clone, Copy)]
+pub struct PlainLayer<'a> {
+    /// The layer's name in the model.
+    pub layer: &'a str,
+    /// W [d_out, d_in], row-major, each in [-127, 127].
+    pub weights: &'a [i8],
+    /// The scale of each row [d_out]: the real weight is scale·w. Positive.
+    pub row_scales: &'a [f32],
+    /// The bias of each output [d_out].
+    pub bias: &'a [f32],
+    /// The activation scales to accept.
+    pub scale: ScaleRange,
+}
+
+/// What is published of an encrypted layer.
+pub struct EncryptedLayerBytes {
+    /// The facts, for the manifest and the file header.
+    pub meta: LayerMeta,
+    /// The tensor `<name>.body`, U8 [d_in, d_out, L].
+    pub body: Vec<u8>,
+}
+
+impl LayerKeys {
+    /// Fresh keys for one matrix [d_out, d_in].
+    pub fn generate(set: ParameterSet, d_in: usize, d_out: usize) -> Result<Self, KeyError> {
+        if !(1..=MAX_D_IN).contains(&d_in) || !(1..=MAX_D_OUT).contains(&d_out) {
+            return Err(KeyError::Shape { d_in, d_out });
+        }
+        let blocks = d_out.div_ceil(RING_DIMENSION);
+        let secrets = (0..blocks)
+            .map(|_| BlockSecret::generate())
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            set,
+            d_in,
+            d_out,
+            mask_seed: fresh_mask_seed()?,
+            secrets,
+        })
+    }
+
+    /// Encrypts a layer into memory.
+    pub fn encrypt(
+        self,
+        plain: &PlainLayer<'_>,
+    ) -> Result<(EncryptedLayerBytes, LayerSecrets), EncryptError> {
+        let mut body = Vec::with_capacity(self.d_in * self.d_out * self.set.body_planes());
+        let (meta, secrets) = self.encrypt_into(plain, &mut body)?;
+        Ok((EncryptedLayerBytes { meta, body }, secrets))
+    }
+
+    /// Encrypts a layer column by column; `body` receives the tensor in file order.
+    ///
+    /// After an error the attempt is over: what was written belongs to keys that no longer
+    /// exist. The next attempt makes keys of its own.
+    pub fn encrypt_into(
+        self,
+        plain: &PlainLayer<'_>,
+        body: &mut impl io::Write,
+    ) -> Result<(LayerMeta, LayerSecrets), EncryptError> {
+        self.check(plain)?;
+        let plan =
+            NoisePlan::for_layer(self.set, self.d_in, RowNorms::of(plain.weights, self.d_in))?;
+        let shape = (self.set, self.d_in, self.d_out);
+        let meta = LayerMeta::new(
+            plain.layer,
+            shape,
+            self.mask_seed,
+            plain.scale,
+            plan.norm_bound(),
+        )?;
+        let mut check = CheckVector::generate(self.set, self.d_in, self.d_out)?;
+        let mut columns = ColumnEncryption::new(&self, plan.delta())?;
+        for first in (0..self.d_in).step_by(COLUMNS_AT_ONCE) {
+            let weights = transposed(plain.weights, self.d_in, first);
+            for weights in weights.chunks_exact(self.d_out) {
+                columns.encrypt(weights);
+                check.push_column(&columns.bodies);
+                body.write_all(columns.limbs())
+                    .map_err(EncryptError::Write)?;
+            }
+        }
+        let secrets = LayerSecrets::new(meta.clone(), plan, self.secrets, check)
+            .with_outputs(plain.row_scales, plain.bias);
+        Ok((meta, secrets))
+    }
+
+    fn check(&self, plain: &PlainLayer<'_>) -> Result<(), EncryptError> {
+        let expected = self.d_in * self.d_out;
+        if plain.weights.len() != expected {
+            return Err(EncryptError::Weights {
+                expected,
+                found: plain.weights.len(),
+            });
+        }
+        if let Some(index) = plain.weights.iter().position(|w| *w == i8::MIN) {
+            let (output, input) = (index / self.d_in, index % self.d_in);
+            return Err(EncryptError::WeightRange { output, input });
+        }
+        let lengths = [plain.row_scales.len(), plain.bias.len()];
+        if let Some(found) = lengths.into_iter().find(|length| *length != self.d_out) {
+            return Err(EncryptError::Outputs {
+                expected: self.d_out,
+                found,
+            });
+        }
+        let good = |(scale, bias): (&f32, &f32)| {
+            scale.is_normal() && scale.is_sign_positive() && bias.is_finite()
+        };
+        match plain
+            .row_scales
+            .iter()
+            .zip(plain.bias)
+            .position(|pair| !good(pair))
+        {
+            Some(output) => Err(EncryptError::OutputRange { output }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Columns that are gathered from the row-major weights together.
+const COLUMNS_AT_ONCE: usize = 32;
+
+/// Up to [`COLUMNS_AT_ONCE`] columns from `first`, each [d_out].
+fn transposed(weights: &[i8], d_in: usize, first: usize) -> Zeroizing<Vec<i8>> {
+    let columns = COLUMNS_AT_ONCE.min(d_in - first);
+    let d_out = weights.len() / d_in;
+    let mut gathered = Zeroizing::new(vec![0; columns * d_out]);
+    for (output, row) in weights.chunks_exact(d_in).enumerate() {
+        for (column, weight) in row[first..first + columns].iter().enumerate() {
+            gathered[column * d_out + output] = *weight;
+        }
+    }
+    gathered
+}
+
+/// Encrypts one column after the other under the same secrets.
+struct ColumnEncryption {
+    ring: Ring,
+    masks: Masks,
+    noise: Noise,
+    secrets: Vec<Transformed>,
+    delta: u64,
+    dropped_bits: u32,
+    planes: usize,
+    /// The bodies of the current column, rounded.
+    bodies: Vec<u64>,
+    bytes: Vec<u8>,
+}
+
+impl ColumnEncryption {
+    fn new(keys: &LayerKeys, delta: u64) -> Result<Self, NoRandomness> {
+        let ring = Ring::new();
+        let secrets = keys
+            .secrets
+            .iter()
+            .map(|s| ring.forward(s.coefficients()))
+            .collect();
+        Ok(Self {
+            ring,
+            masks: Masks::new(keys.mask_seed),
+            noise: Noise::new()?,
+            secrets,
+            delta,
+            dropped_bits: keys.set.dropped_bits(),
+            planes: keys.set.body_planes(),
+            bodies: Vec::with_capacity(keys.d_out),
+            bytes: Vec::new(),
+        })
+    }
+
+    /// b = a·s + e + Δ·w, rounded, for the next column's weights [d_out].
+    fn encrypt(&mut self, weights: &[i8]) {
+        let (mut mask, mut noise, mut product) = (zero(), zero(), zero());
+        self.masks.next_into(&mut mask);
+        let mask = self.ring.forward(mask);
+        self.bodies.clear();
+        for (secret, weights) in self.secrets.iter().zip(weights.chunks(RING_DIMENSION)) {
+            self.ring.multiply_into(&mask, secret, &mut product);
+            self.noise.next_into(&mut noise);
+            let (delta, dropped_bits) = (self.delta, self.dropped_bits);
+            let terms = product.iter().zip(noise.iter()).zip(weights);
+            self.bodies.extend(terms.map(|((product, noise), weight)| {
+                let message = delta.wrapping_mul(i64::from(*weight).cast_unsigned());
+                let body = product.wrapping_add(*noise).wrapping_add(message);
+                round(body, dropped_bits)
+            }));
+        }
+    }
+
+    /// The bodies of the current column as they are stored.
+    fn limbs(&mut self) -> &[u8] {
+        self.bytes.clear();
+        for body in &self.bodies {
+            self.bytes
+                .extend_from_slice(&body.to_le_bytes()[..self.planes]);
+        }
+        &self.bytes
+    }
+}
+
+/// The nearest multiple of 2^dropped modulo q, divided by 2^dropped.
+pub(crate) fn round(body: u64, dropped_bits: u32) -> u64 {
+    let half = (1_u64 << dropped_bits) >> 1;
+    (body.wrapping_add(half) & MODULUS_MASK) >> dropped_bits
+}
+
+/// Why there are no keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Beyond the limits of every parameter set.
+    #[error(
+        "no keys for {d_out} outputs of {d_in} inputs; an encrypted layer has 1 to {MAX_D_OUT} \
+         outputs and 1 to {MAX_D_IN} inputs"
+    )]
+    Shape {
+        /// Inputs asked for.
+        d_in: usize,
+        /// Outputs asked for.
+        d_out: usize,
+    },
+    /// The operating system gave none.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+}
+
+/// Why a layer was not encrypted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncryptError {
+    /// Not d_out · d_in weights.
+    #[error("the layer has {found} weights, its keys are for {expected}")]
+    Weights {
+        /// d_out · d_in.
+        expected: usize,
+        /// Weights given.
+        found: usize,
+    },
+    /// −128 has no counterpart; the bounds are for ±127.
+    #[error("weight [{output}, {input}] is -128; quantise symmetrically to -127..=127")]
+    WeightRange {
+        /// Its row.
+        output: usize,
+        /// Its column.
+        input: usize,
+    },
+    /// Not d_out row scales or biases.
+    #[error("the layer has {found} row scales or biases, its keys are for {expected} outputs")]
+    Outputs {
+        /// d_out.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A row scale that is not a positive normal number, or a bias that is not finite.
+    #[error("output {output} has a row scale that is not positive or a bias that is not finite")]
+    OutputRange {
+        /// Its index.
+        output: usize,
+    },
+    /// No room for activations.
+    #[error(transparent)]
+    NoMargin(#[from] NoNoiseMargin),
+    /// Facts beyond the limits of the format.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The operating system gave none.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// The body could not be written.
+    #[error("the encrypted body could not be written")]
+    Write(#[source] io::Error),
+}

@@ -1,0 +1,286 @@
+//! Exact products of byte planes with int8 activations; one plane is one u8 × i8 product.
+//!
+//! All kernels give the same bits: sums are integers and no step can overflow. A plane's
+//! accumulator stays within 255·127·8192 < 2^31.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::num::NonZeroUsize;
+
+use crate::limbs::{LANE_INPUTS, LANE_OUTPUTS, Lane, LimbMatrix};
+
+/// Which instructions evaluate. A value exists only where the machine has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Instructions);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instructions {
+    /// `vpdpbusd` on 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// `vpmaddwd` after widening to 16 bits; `vpmaddubsw` would saturate.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Kernel {
+    /// The fastest that this machine has.
+    pub fn fastest() -> Self {
+        Self::available()[0]
+    }
+
+    /// All that this machine has, fastest first, plain Rust last.
+    pub fn available() -> Vec<Self> {
+        let mut kernels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+                kernels.push(Self(Instructions::Avx512Vnni));
+            }
+            if is_x86_feature_detected!("avx2") {
+                kernels.push(Self(Instructions::Avx2));
+            }
+        }
+        kernels.push(Self(Instructions::Portable));
+        kernels
+    }
+
+    /// A name for logs and measurements.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => "avx2",
+            Instructions::Portable => "portable",
+        }
+    }
+
+    /// Writes Σ_j x_j·B[j,k] for each x into its row of `sums`, each [d_out].
+    pub(crate) fn run<W: Word>(
+        self,
+        matrix: &LimbMatrix,
+        xs: &[&[i8]],
+        sums: &mut Vec<&mut [W]>,
+        threads: NonZeroUsize,
+    ) {
+        let batch = PackedBatch::new(xs, most_items(matrix.planes()));
+        let blocks = matrix.d_out().div_ceil(LANE_OUTPUTS);
+        let share = blocks.div_ceil(threads.get()).max(1);
+        if share == blocks {
+            return self.run_blocks(matrix, 0, &batch, sums);
+        }
+        // Threads split outputs, so that every byte of the matrix is read once.
+        std::thread::scope(|scope| {
+            for first in (0..blocks).step_by(share) {
+                let mut rows: Vec<&mut [W]> = sums
+                    .iter_mut()
+                    .map(|rest| {
+                        let outputs = rest.len().min(share * LANE_OUTPUTS);
+                        rest.split_off_mut(..outputs)
+                            .expect("at most all that is left")
+                    })
+                    .collect();
+                let batch = &batch;
+                scope.spawn(move || self.run_blocks(matrix, first, batch, &mut rows));
+            }
+        });
+    }
+
+    /// The blocks from `first` that `rows` have room for.
+    fn run_blocks<W: Word>(
+        self,
+        matrix: &LimbMatrix,
+        first: usize,
+        batch: &PackedBatch,
+        rows: &mut [&mut [W]],
+    ) {
+        match matrix.planes() {
+            4 => self.run_planes::<4, W>(matrix, first, batch, rows),
+            5 => self.run_planes::<5, W>(matrix, first, batch, rows),
+            6 => self.run_planes::<6, W>(matrix, first, batch, rows),
+            planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
+        }
+    }
+
+    fn run_planes<const L: usize, W: Word>(
+        self,
+        matrix: &LimbMatrix,
+        first: usize,
+        batch: &PackedBatch,
+        rows: &mut [&mut [W]],
+    ) {
+        let blocks = rows
+            .first()
+            .map_or(0, |row| row.len().div_ceil(LANE_OUTPUTS));
+        let mut part = Part {
+            rows,
+            from: 0,
+            products: [Products::ZERO; MOST_ITEMS],
+        };
+        for block in 0..blocks {
+            let lanes = matrix.block(first + block);
+            part.from = block * LANE_OUTPUTS;
+            for group in &batch.groups {
+                match group {
+                    Group::One(x) => self.run_group::<L, 1, W>(lanes, x, &mut part),
+                    Group::Two(x) => self.run_group::<L, 2, W>(lanes, x, &mut part),
+                    Group::Four(x) => self.run_group::<L, 4, W>(lanes, x, &mut part),
+                    Group::Six(x) => self.run_group::<L, 6, W>(lanes, x, &mut part),
+                }
+            }
+        }
+    }
+
+    fn run_group<const L: usize, const M: usize, W: Word>(
+        self,
+        lanes: &[Lane],
+        xs: &Items<M>,
+        part: &mut Part<'_, '_, W>,
+    ) {
+        let products = part.products.first_chunk_mut().expect("no group is larger");
+        self.multiply::<L, M>(lanes, &xs.quads, products);
+        for (row, products) in part.rows[xs.first..].iter_mut().zip(products) {
+            W::join(products, &mut row[part.from..]);
+        }
+    }
+
+    fn multiply<const L: usize, const M: usize>(
+        self,
+        lanes: &[Lane],
+        xs: &[[Quad; M]],
+        products: &mut [Products; M],
+    ) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            #[expect(
+                unsafe_code,
+                reason = "the instructions were found before the value was made"
+            )]
+            Instructions::Avx512Vnni => unsafe { avx512::multiply::<L, M>(lanes, xs, products) },
+            #[cfg(target_arch = "x86_64")]
+            #[expect(
+                unsafe_code,
+                reason = "the instructions were found before the value was made"
+            )]
+            Instructions::Avx2 => unsafe { avx2::multiply::<L, M>(lanes, xs, products) },
+            Instructions::Portable => portable::multiply::<L, M>(lanes, xs, products),
+        }
+    }
+}
+
+/// Four neighbouring inputs of one activation.
+pub(crate) type Quad = [i8; LANE_INPUTS];
+
+/// The sums of 16 outputs for one item: planes 0 to 4 together, and plane 5.
+#[derive(Clone, Copy)]
+pub(crate) struct Products {
+    low: [i64; LANE_OUTPUTS],
+    top: [i32; LANE_OUTPUTS],
+}
+
+impl Products {
+    const ZERO: Self = Self {
+        low: [0; LANE_OUTPUTS],
+        top: [0; LANE_OUTPUTS],
+    };
+}
+
+/// Where the sums of 16 outputs go.
+struct Part<'a, 'b, W> {
+    rows: &'a mut [&'b mut [W]],
+    /// The first of the 16.
+    from: usize,
+    /// Written by every multiplication; kept, so that it is not zeroed each time.
+    products: [Products; MOST_ITEMS],
+}
+
+/// Activations that are evaluated together: each byte that is loaded is used M times.
+struct Items<const M: usize> {
+    /// Position of the first in the batch.
+    first: usize,
+    quads: Vec<[Quad; M]>,
+}
+
+impl<const M: usize> Items<M> {
+    fn new(xs: &[&[i8]], first: usize) -> Self {
+        let items: [&[i8]; M] = std::array::from_fn(|m| xs[first + m]);
+        let quads = items[0].len().div_ceil(LANE_INPUTS);
+        let quad = |x: &[i8], q: usize| {
+            let inputs = &x[q * LANE_INPUTS..x.len().min((q + 1) * LANE_INPUTS)];
+            let mut quad = [0; LANE_INPUTS];
+            quad[..inputs.len()].copy_from_slice(inputs);
+            quad
+        };
+        let quads = (0..quads).map(|q| items.map(|x| quad(x, q))).collect();
+        Self { first, quads }
+    }
+}
+
+enum Group {
+    One(Items<1>),
+    Two(Items<2>),
+    Four(Items<4>),
+    Six(Items<6>),
+}
+
+/// A batch cut into groups, the largest first.
+struct PackedBatch {
+    groups: Vec<Group>,
+}
+
+impl PackedBatch {
+    fn new(xs: &[&[i8]], most: usize) -> Self {
+        let mut groups = Vec::new();
+        let mut first = 0;
+        while first < xs.len() {
+            let (group, items) = match (xs.len() - first).min(most) {
+                6.. => (Group::Six(Items::new(xs, first)), 6),
+                4.. => (Group::Four(Items::new(xs, first)), 4),
+                2.. => (Group::Two(Items::new(xs, first)), 2),
+                _ => (Group::One(Items::new(xs, first)), 1),
+            };
+            groups.push(group);
+            first += items;
+        }
+        Self { groups }
+    }
+}
+
+/// The largest group.
+const MOST_ITEMS: usize = 6;
+
+/// The most items whose accumulators, with L planes, stay in 32 registers.
+fn most_items(planes: usize) -> usize {
+    if planes == 4 { MOST_ITEMS } else { 4 }
+}
+
+/// An integer wide enough for the sums of a set.
+pub(crate) trait Word: Copy + Send {
+    /// Writes planes 0 to 4 and plane 5 put together to the first 16 of `sums`, or to all.
+    fn join(products: &Products, sums: &mut [Self]);
+}
+
+impl Word for i64 {
+    fn join(products: &Products, sums: &mut [Self]) {
+        if let Some(sums) = sums.first_chunk_mut() {
+            *sums = products.low;
+        } else {
+            sums.copy_from_slice(&products.low[..sums.len()]);
+        }
+    }
+}
+
+impl Word for i128 {
+    fn join(products: &Products, sums: &mut [Self]) {
+        for (sum, (low, top)) in sums.iter_mut().zip(products.low.iter().zip(&products.top)) {
+            *sum = Self::from(*low) + (Self::from(*top) << 40);
+        }
+    }
+}
