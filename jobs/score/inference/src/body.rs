@@ -1,0 +1,205 @@
+//! A model without its output head.
+
+use candle_core::Tensor;
+
+use crate::{
+    LoadError, ScoreError, TensorSource,
+    bert::Bert,
+    config::{Config, Family},
+    mlp::Mlp,
+    tensor_source::Tensors,
+    text::TextReader,
+};
+
+/// Tokens of a batch, padding included: 32 rows of 128 tokens keep the cores busy, and a batch of
+/// short rows may have more of them.
+const MAX_BATCH_TOKENS: usize = 4096;
+
+/// Rows of a batch of features.
+const MAX_BATCH_ROWS: usize = 1024;
+
+/// What one row asks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input<'a> {
+    /// For a text model; cut to the model's longest text.
+    Text(&'a str),
+    /// For a tabular model.
+    Features(&'a [f32]),
+}
+
+/// Why one row has no answer, while others of its call may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowError {
+    /// Features for a text model.
+    #[error("the model reads text")]
+    ExpectsText,
+    /// Text for a tabular model.
+    #[error("the model reads features")]
+    ExpectsFeatures,
+    /// Another number of features than the model has inputs.
+    #[error("the model reads {expected} features, the row has {found}")]
+    Width {
+        /// What the model reads.
+        expected: usize,
+        /// What the row has.
+        found: usize,
+    },
+    /// Input or output values that are infinite or not numbers.
+    #[error("the row leads to values that are not finite")]
+    NotFinite,
+    /// A text that the tokenizer makes nothing of.
+    #[error("the text has no tokens")]
+    NoTokens,
+}
+
+/// A model without its output head.
+pub struct Body {
+    labels: Vec<String>,
+    network: Network,
+}
+
+enum Network {
+    Bert { bert: Bert, reader: Box<TextReader> },
+    Mlp(Mlp),
+}
+
+impl Body {
+    /// Builds the body that `config` (a `config.json`) describes from tensors under their Hugging
+    /// Face names. The head's own tensors are not looked at.
+    pub fn load(
+        config: &[u8],
+        tokenizer: Option<&[u8]>,
+        tensors: &dyn TensorSource,
+    ) -> Result<Self, LoadError> {
+        let Config { labels, family } = Config::parse(config)?;
+        let tensors = Tensors::new(tensors);
+        let network = match family {
+            Family::Bert(config) => Network::Bert {
+                reader: Box::new(TextReader::load(tokenizer, &config)?),
+                bert: Bert::load(&config, &tensors)?,
+            },
+            Family::Mlp(config) => Network::Mlp(Mlp::load(&config, &tensors)?),
+        };
+        Ok(Self { labels, network })
+    }
+
+    /// The labels, in the order of the head's outputs.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Width of the activations: the head's `d_in`.
+    pub fn width(&self) -> usize {
+        match &self.network {
+            Network::Bert { bert, .. } => bert.width_out(),
+            Network::Mlp(mlp) => mlp.width_out(),
+        }
+    }
+
+    /// The input of the output head for each row, in the order of `rows`.
+    pub fn activations(
+        &self,
+        rows: &[Input<'_>],
+    ) -> Result<Vec<Result<Vec<f32>, RowError>>, ScoreError> {
+        self.evaluate(rows, |activations| Ok(activations.clone()))
+    }
+
+    /// Runs batches of similar rows and puts what `head` makes of them back in order.
+    pub(crate) fn evaluate(
+        &self,
+        rows: &[Input<'_>],
+        head: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Vec<Result<Vec<f32>, RowError>>, ScoreError> {
+        let mut answers: Vec<_> = rows.iter().map(|_| Err(RowError::NotFinite)).collect();
+        match &self.network {
+            Network::Bert { bert, reader } => {
+                let tokens: Vec<_> = rows.iter().map(|row| read_text(reader, row)).collect();
+                for batch in by_length(&tokens, &mut answers) {
+                    let ids: Vec<&[u32]> = batch.iter().map(|(_, ids)| *ids).collect();
+                    let places = batch.iter().map(|(place, _)| *place);
+                    put_back(&head(&bert.forward(&ids)?)?, places, &mut answers)?;
+                }
+            }
+            Network::Mlp(mlp) => {
+                let features = usable_features(mlp, rows, &mut answers);
+                for batch in features.chunks(MAX_BATCH_ROWS) {
+                    let flat = batch
+                        .iter()
+                        .flat_map(|(_, row)| row.iter().copied())
+                        .collect();
+                    let places = batch.iter().map(|(place, _)| *place);
+                    put_back(&head(&mlp.forward(flat)?)?, places, &mut answers)?;
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+type Answers = Vec<Result<Vec<f32>, RowError>>;
+
+fn read_text(reader: &TextReader, row: &Input<'_>) -> Result<Vec<u32>, RowError> {
+    match row {
+        Input::Text(text) => reader.tokens(text).ok_or(RowError::NoTokens),
+        Input::Features(_) => Err(RowError::ExpectsText),
+    }
+}
+
+/// Groups rows of similar length, so that little padding is computed; notes those without tokens.
+fn by_length<'a>(
+    tokens: &'a [Result<Vec<u32>, RowError>],
+    answers: &mut Answers,
+) -> Vec<Vec<(usize, &'a [u32])>> {
+    let mut usable: Vec<(usize, &[u32])> = Vec::with_capacity(tokens.len());
+    for (place, row) in tokens.iter().enumerate() {
+        match row {
+            Ok(ids) => usable.push((place, ids)),
+            Err(error) => answers[place] = Err(*error),
+        }
+    }
+    usable.sort_by_key(|(_, ids)| ids.len());
+    let mut batches: Vec<Vec<(usize, &[u32])>> = Vec::new();
+    for row in usable {
+        // Sorted, so the newest row is the one that all others are padded to.
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * row.1.len() <= MAX_BATCH_TOKENS => batch.push(row),
+            _ => batches.push(vec![row]),
+        }
+    }
+    batches
+}
+
+fn usable_features<'a>(
+    mlp: &Mlp,
+    rows: &[Input<'a>],
+    answers: &mut Answers,
+) -> Vec<(usize, &'a [f32])> {
+    let mut usable = Vec::with_capacity(rows.len());
+    for (place, row) in rows.iter().enumerate() {
+        match row {
+            Input::Text(_) => answers[place] = Err(RowError::ExpectsFeatures),
+            Input::Features(row) if row.len() != mlp.width_in() => {
+                let (expected, found) = (mlp.width_in(), row.len());
+                answers[place] = Err(RowError::Width { expected, found });
+            }
+            // What is not finite would come out as such, and costs nothing to leave out.
+            Input::Features(row) if row.iter().any(|value| !value.is_finite()) => {}
+            Input::Features(row) => usable.push((place, *row)),
+        }
+    }
+    usable
+}
+
+fn put_back(
+    output: &Tensor,
+    places: impl Iterator<Item = usize>,
+    answers: &mut Answers,
+) -> Result<(), ScoreError> {
+    for (place, row) in places.zip(output.to_vec2::<f32>()?) {
+        if row.iter().all(|value| value.is_finite()) {
+            answers[place] = Ok(row);
+        }
+    }
+    Ok(())
+}

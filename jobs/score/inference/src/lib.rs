@@ -1,0 +1,28 @@
+//! Models that are loaded from memory and never from a file, so that a guest can score with
+//! tensors that it has only just opened.
+//!
+//! A [`Body`] is a model without its output head, and gives the activations that go into the
+//! head; a [`Model`] is a body and its head. Where the head is encrypted, the guest has the body
+//! alone.
+
+mod bert;
+mod body;
+mod config;
+mod error;
+mod mlp;
+mod model;
+mod tensor_source;
+mod text;
+
+pub use body::{Body, Input, RowError};
+pub use error::{LoadError, ScoreError};
+pub use model::{HEAD_BIAS, HEAD_WEIGHT, Model};
+pub use safetensors::tensor::{Dtype, TensorView};
+pub use tensor_source::TensorSource;
+
+/// What computed a result, for its receipt.
+pub const ENGINE: &str = concat!(
+    "sealift-inference/",
+    env!("CARGO_PKG_VERSION"),
+    " candle-core/0.11"
+);
