@@ -1,0 +1,197 @@
+//! `assess@1`: decides which tensors get which protection.
+//!
+//! Leaves `protection-plan.json` in the run's artifacts and nothing elsewhere; undo removes it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use sealift_job::{Job, JobContext, JobError, UndoError};
+use sealift_protection_plan::{HeadProtection, Model, PlanFile};
+use sealift_sealed_model::SourceModel;
+use serde::{Deserialize, Serialize};
+
+/// File name of the plan in a run's artifacts.
+const PLAN_FILE: &str = "protection-plan.json";
+
+/// Which model, and how its output head is to be protected.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Folder with `config.json` and `model.safetensors` (or its index).
+    pub model: PathBuf,
+    /// How the output head is protected; everything else is `sealed`.
+    pub head: Head,
+}
+
+/// How the output head is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// Homomorphically: the guest never sees it.
+    Fhe,
+    /// Like the rest: an attested guest holds it.
+    Sealed,
+}
+
+/// The plan.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Where the plan is, and what it is.
+    pub plan: Plan,
+    /// Tensors by their protection.
+    pub tensors: Tensors,
+}
+
+/// A plan file and its digest.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+}
+
+/// Tensors by their protection.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tensors {
+    /// Published as they are.
+    pub plain: u64,
+    /// Encrypted under a key that an attested guest receives.
+    pub sealed: u64,
+    /// Evaluated while encrypted.
+    pub fhe: u64,
+}
+
+/// `assess@1`.
+#[derive(Debug)]
+pub struct Assess;
+
+impl Job for Assess {
+    const KIND: &'static str = "assess@1";
+    const EFFECTFUL: bool = false;
+
+    type Input = Input;
+    type Output = Output;
+
+    async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
+        let plan = plan(input)?;
+        let counts = plan.counts();
+        context.log(format!(
+            "{} tensors: {} plain, {} sealed, {} fhe",
+            plan.tensors.len(),
+            counts.plain,
+            counts.sealed,
+            counts.fhe
+        ));
+        let kept = keep(&plan, context)?;
+        let tensors = Tensors { plain: counts.plain, sealed: counts.sealed, fhe: counts.fhe };
+        Ok(Output { plan: kept, tensors })
+    }
+
+    async fn undo(
+        &self,
+        _input: &Input,
+        _output: Option<&Output>,
+        context: &JobContext,
+    ) -> Result<(), UndoError> {
+        let path = context.artifacts().join(PLAN_FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(UndoError::new(format!("the file `{}`", path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn plan(input: &Input) -> Result<PlanFile, JobError> {
+    let folder = &input.model;
+    let config = folder.join("config.json");
+    let bytes = fs::read(&config).map_err(|error| {
+        let remedy = "name a folder with config.json and model.safetensors as `model`";
+        JobError::permanent(format!("read `{}`", config.display()), remedy, error)
+    })?;
+    let source = open_source(folder)?;
+    let head = match input.head {
+        Head::Fhe => HeadProtection::Fhe,
+        Head::Sealed => HeadProtection::Sealed,
+    };
+    Model::from_config(&bytes).and_then(|model| model.plan(&source, head)).map_err(|error| {
+        let remedy = "see which models and heads README.md lists";
+        JobError::permanent(format!("plan the protection of `{}`", folder.display()), remedy, error)
+    })
+}
+
+/// Opens the weights of a model folder.
+fn open_source(folder: &Path) -> Result<SourceModel, JobError> {
+    SourceModel::open(folder).map_err(|error| {
+        let remedy = "check that the download or export of the model is complete";
+        JobError::permanent(format!("open the model `{}`", folder.display()), remedy, error)
+    })
+}
+
+fn keep(plan: &PlanFile, context: &JobContext) -> Result<Plan, JobError> {
+    let path = context.artifacts().join(PLAN_FILE);
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        JobError::transient(format!("write `{}`", path.display()), error)
+    };
+    let bytes = plan.to_bytes().map_err(|error| failed(error.into()))?;
+    let sha256 = plan.digest().map_err(|error| failed(error.into()))?.to_string();
+    fs::write(&path, bytes).map_err(|error| failed(error.into()))?;
+    Ok(Plan { path, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models").join(name)
+    }
+
+    async fn assess(model: PathBuf, head: Head) -> Result<Output, JobError> {
+        let folder = tempfile::tempdir().unwrap();
+        Assess.run(&Input { model, head }, &JobContext::detached(folder.path(), 0)).await
+    }
+
+    #[tokio::test]
+    async fn the_head_is_encrypted_and_everything_else_is_sealed() {
+        let output = assess(fixture("breast-cancer-mlp"), Head::Fhe).await.unwrap();
+        assert_eq!(output.tensors, Tensors { plain: 0, sealed: 2, fhe: 2 });
+        let output = assess(fixture("tiny-bert-sentiment"), Head::Sealed).await.unwrap();
+        assert_eq!(output.tensors.fhe, 0);
+    }
+
+    #[tokio::test]
+    async fn a_head_over_raw_features_is_not_encrypted() {
+        let error = assess(fixture("breast-cancer-logreg"), Head::Fhe).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("raw features"), "{cause}");
+        assess(fixture("breast-cancer-logreg"), Head::Sealed).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_a_model_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = assess(folder.path().to_owned(), Head::Sealed).await.unwrap_err();
+        assert!(error.to_string().contains("config.json"), "{error}");
+        assert!(error.remedy().is_some());
+    }
+
+    #[tokio::test]
+    async fn undo_finds_nothing_or_removes_the_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = JobContext::detached(folder.path(), 0);
+        let input = Input { model: fixture("breast-cancer-mlp"), head: Head::Sealed };
+        Assess.undo(&input, None, &context).await.unwrap();
+        let output = Assess.run(&input, &context).await.unwrap();
+        Assess.undo(&input, Some(&output), &context).await.unwrap();
+        assert!(!output.plan.path.exists());
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: paths are given, never looked up.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use sealift_evidence::Measurement;
+use sealift_pinned_tls::ServerUrl;
+use sealift_signed_document::{Digest, VerifyingKey};
+
+/// The owner's zone of Sealift; started by `sealift`.
+#[derive(Debug, Parser)]
+#[command(name = "sealift-owner", version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the owner's keys and sign that a build is trusted.
+    Init(Build),
+    /// Sign that another build is trusted.
+    AcceptBuild(Build),
+    /// Print the kinds of jobs that this worker hosts.
+    Kinds,
+    /// Unlock the key manager as its witness.
+    Unlock(Connection),
+    /// Grant a user the use of a model.
+    Grant(Grant),
+    /// Print the integer reference of a plain model's quantised head.
+    Reference(Reference),
+    /// Host the owner's jobs and witness the key manager.
+    Work(Work),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Build {
+    #[arg(long)]
+    pub(crate) keys: PathBuf,
+    #[arg(long)]
+    pub(crate) trust: PathBuf,
+    /// SHA-256 of the simulated root certificate.
+    #[arg(long)]
+    pub(crate) simulated_anchor: Digest,
+    /// Launch measurement of `sealift-confidential`.
+    #[arg(long)]
+    pub(crate) guest: Measurement,
+    /// Launch measurement of `sealift-key-manager`.
+    #[arg(long)]
+    pub(crate) key_manager_build: Measurement,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Connection {
+    #[arg(long)]
+    pub(crate) keys: PathBuf,
+    #[arg(long)]
+    pub(crate) trust: PathBuf,
+    /// Where the key manager listens.
+    #[arg(long)]
+    pub(crate) key_manager: ServerUrl,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Grant {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[arg(long)]
+    pub(crate) model: String,
+    /// The key that signs the user's batches, standard base64.
+    #[arg(long)]
+    pub(crate) user_key: VerifyingKey,
+    /// `label` or `dangerous_full_scores`.
+    #[arg(long)]
+    pub(crate) output_policy: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reference {
+    /// Folder of the plain model.
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// Rows as they were sealed, or a labelled test file with `text` or `features`.
+    #[arg(long)]
+    pub(crate) rows: PathBuf,
+    /// Rows that are scored together.
+    #[arg(long)]
+    pub(crate) rows_per_partition: usize,
+    /// Decimals that scores are rounded to.
+    #[arg(long)]
+    pub(crate) decimals: u8,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Work {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The engine's socket.
+    #[arg(long)]
+    pub(crate) engine: PathBuf,
+    /// The store's folder.
+    #[arg(long)]
+    pub(crate) store: PathBuf,
+}

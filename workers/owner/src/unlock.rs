@@ -1,0 +1,34 @@
+//! `unlock`: the witness appraises a locked key manager and opens it.
+
+use sealift_owner_keys::{OwnerKeys, Witness};
+use sealift_trust_folder::TrustFolder;
+use serde_json::json;
+
+use crate::{
+    args::Connection,
+    command::print,
+    failure::{Failure, OrFail, UNVERIFIED},
+    now_unix,
+};
+
+pub(crate) async fn unlock(connection: &Connection) -> Result<(), Failure> {
+    let now = now_unix();
+    let keys = OwnerKeys::open(&connection.keys);
+    let mut witness = witness(connection, &keys)?;
+    let (identity, tls_sha256) = witness
+        .unlock(&keys, now)
+        .await
+        .or_fail(UNVERIFIED, "the key manager was not unlocked")?;
+    print(&json!({ "km_id": identity.thumbprint(), "tls_sha256": tls_sha256 }))
+}
+
+pub(crate) fn witness(connection: &Connection, keys: &OwnerKeys) -> Result<Witness, Failure> {
+    let trust = trust(connection)?;
+    Witness::open(connection.key_manager.clone(), keys, trust)
+        .or_fail(UNVERIFIED, "the witness has no memory or no keys")
+}
+
+pub(crate) fn trust(connection: &Connection) -> Result<TrustFolder, Failure> {
+    TrustFolder::open(&connection.trust, now_unix())
+        .or_fail(UNVERIFIED, "the trust folder is not what the owner signed")
+}
