@@ -1,0 +1,57 @@
+//! `make bench`: measures, prints, and writes `target/bench/results.json`.
+//!
+//! A figure is `{name, value, unit, better, peer, command, machine}`. Ratios compare two things in
+//! one run on one machine; nothing here is a test, so nothing fails for being slow.
+
+mod demo;
+mod figure;
+mod machine;
+mod scoring;
+
+use std::{error::Error, fs, io::Write, path::Path, process::ExitCode};
+
+use crate::figure::Figure;
+
+/// Where the figures go.
+const RESULTS: &str = "target/bench/results.json";
+
+fn main() -> ExitCode {
+    let only = std::env::args().nth(1);
+    match run(only.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "bench: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let all: [(&str, fn() -> Result<Vec<Figure>, Box<dyn Error>>); 2] =
+        [("demo", demo::figures), ("scoring", scoring::figures)];
+    if let Some(only) = only
+        && !all.iter().any(|(name, _)| *name == only)
+    {
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no bench is named `{only}`; choose from {names:?}").into());
+    }
+    let mut figures = Vec::new();
+    for (name, bench) in all {
+        if only.is_none_or(|only| only == name) {
+            figures.extend(bench()?);
+        }
+    }
+    for figure in &figures {
+        writeln!(std::io::stdout(), "{figure}")?;
+    }
+    write(&figures)
+}
+
+fn write(figures: &[Figure]) -> Result<(), Box<dyn Error>> {
+    let path = Path::new(RESULTS);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, serde_json::to_string_pretty(figures)? + "\n")?;
+    Ok(())
+}
