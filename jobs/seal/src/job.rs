@@ -178,7 +178,7 @@ impl Job for Seal {
         remove_folder(&out).map_err(|error| {
             JobError::transient(format!("remove `{}`", out.display()), error)
         })?;
-        let (fhe, bundles) = split(head);
+        let (fhe, bundles) = split(head, &plan);
         let request = self.request((&folder, &plan), fhe, input, (serial, context.now_unix()))?;
         let sealed = seal(request, &out, context).await?;
         context.log(format!(
@@ -326,11 +326,14 @@ fn head_protection(plan: &PlanFile) -> Protection {
 
 fn split(
     head: Option<EncryptedHead>,
+    plan: &PlanFile,
 ) -> (Vec<sealift_sealed_model::FheTensor>, BTreeMap<String, sealift_kbs_protocol::FheBundle>) {
     match head {
         None => (Vec::new(), BTreeMap::new()),
         Some(EncryptedHead { tensor, bundle }) => {
             let layer = tensor.meta.layer().to_owned();
+            // The key manager applies the output policy to what it decrypts, so it needs the labels.
+            let bundle = bundle.with_labels(plan.labels.clone());
             (vec![tensor], BTreeMap::from([(layer, bundle)]))
         }
     }

@@ -1,0 +1,224 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Rolls AI models out sealed: encrypted layers, attested guests, batches only their user can open.
+#[derive(Debug, Parser)]
+#[command(name = "sealift", version, max_term_width = 100, after_help = "Exit codes: 0 success, 1 unexpected, 2 usage, 3 definition, 4 run failed, 5 run stopped, 6 input, 7 unverified, 8 environment, 9 disagreement.")]
+pub(crate) struct Args {
+    /// The state folder.
+    #[arg(long, global = true, env = "SEALIFT_STATE", default_value = ".sealift", value_name = "DIR")]
+    pub(crate) state: PathBuf,
+
+    /// Print JSON on standard output: one document, or one per line for streams.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a state folder: identities, key manager, simulated AMD-SP, what is trusted.
+    Init(Init),
+    /// Check a definition and report every mistake at once.
+    Validate(Validate),
+    /// Show what a run of a definition would do; nothing is written.
+    Plan(Plan),
+    /// Run a definition to its end.
+    Run(Run),
+    /// Go on with a run that was stopped or lost its processes.
+    Resume(Resume),
+    /// List runs, newest first.
+    Runs,
+    /// Show one run: jobs, attempts, durations, errors, outputs.
+    Show(Show),
+    /// Print the log lines of a run.
+    Logs(Logs),
+    /// Seal batches, open and compare results.
+    #[command(subcommand)]
+    Batch(Batch),
+    /// Verify what guests and the key manager signed about results.
+    #[command(subcommand)]
+    Receipts(Receipts),
+    /// Put the facts of a finished run into one table and one JSON file.
+    Report(Report),
+    /// Change which builds are trusted.
+    #[command(subcommand)]
+    Reference(Reference),
+    /// Say which processes run on this state folder.
+    Status,
+    /// Ask the engine to stop at a safe point; twice: at once.
+    Stop,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Init {
+    /// Folder to make the state folder in; it is created if absent.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Validate {
+    /// The definition.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// The definition.
+    pub(crate) file: PathBuf,
+    /// An input of the definition.
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// The definition.
+    pub(crate) file: PathBuf,
+    /// An input of the definition.
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+    /// Where the key manager listens; a fixed port keeps guests' configuration across restarts.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) key_manager_listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resume {
+    /// The run; the newest unfinished one if absent.
+    pub(crate) run: Option<String>,
+    /// Where the key manager listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) key_manager_listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The run; the newest one if absent. An unambiguous beginning of its name is enough.
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    /// The run; the newest one if absent.
+    pub(crate) run: Option<String>,
+    /// Only this job.
+    #[arg(long)]
+    pub(crate) job: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Batch {
+    /// Encrypt rows so that only an attested guest of a model can read them.
+    Seal(BatchSeal),
+    /// Check the receipts of results and decrypt them.
+    Open(BatchOpen),
+    /// Compare opened results with expected labels and logits.
+    Compare(BatchCompare),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BatchSeal {
+    /// JSON lines: {"custom_id": …, "body": {"text": …} | {"features": […]}}.
+    pub(crate) rows: PathBuf,
+    /// The model that may read the batch.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// Folder to write; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Rows in one partition, the unit of scoring and of retries.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) rows_per_partition: usize,
+    /// What results may say: `label` or `dangerous_full_scores`.
+    #[arg(long, default_value = "label")]
+    pub(crate) output_policy: String,
+    /// Length of every result record in bytes, so that lengths say nothing about answers.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) pad: Option<u32>,
+    /// How long the batch may be used.
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    pub(crate) valid_for: String,
+    /// Another age recipient (`age1…`) that may open the results, besides this user.
+    #[arg(long, value_name = "RECIPIENT")]
+    pub(crate) also_to: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BatchOpen {
+    /// The results folder of a run.
+    pub(crate) results: PathBuf,
+    /// The folder that `sealift batch seal` made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) batch: PathBuf,
+    /// File to write, JSON lines in the order of the batch; standard output if absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BatchCompare {
+    /// Opened results (JSON lines).
+    pub(crate) results: PathBuf,
+    /// Rows with `expected_label` and, if full scores were released, `expected_logits`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect: PathBuf,
+    /// Also compare with the integer reference of this plain model's quantised head.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) integer_reference: Option<PathBuf>,
+    /// The partition size the batch was sealed with; the reference uses the same.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) rows_per_partition: usize,
+    /// Lowest share of equal labels that counts as agreement.
+    #[arg(long, default_value_t = 0.995)]
+    pub(crate) min_agreement: f64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipts {
+    /// Verify offline: receipt ← certificate ← key manager ← evidence ← pinned root.
+    Verify(ReceiptsVerify),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReceiptsVerify {
+    /// The results folder of a run.
+    pub(crate) results: PathBuf,
+    /// The folder that `sealift batch seal` made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) batch: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Report {
+    /// The run; the newest one if absent.
+    pub(crate) run: Option<String>,
+    /// The file that `sealift batch compare --json` printed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) comparison: PathBuf,
+    /// The file that `sealift receipts verify --json` printed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipts: PathBuf,
+    /// JSON file to write.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Reference {
+    /// Trust the sibling binaries of this build from now on.
+    Accept(ReferenceAccept),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReferenceAccept {
+    /// Say that the measurements are simulated.
+    #[arg(long, required = true)]
+    pub(crate) simulated: bool,
+}

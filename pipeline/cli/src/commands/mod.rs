@@ -1,0 +1,43 @@
+//! One module per group of commands.
+
+mod batch;
+mod control;
+mod init;
+pub(crate) mod look;
+mod receipts;
+mod report;
+mod run;
+pub(crate) mod validate;
+
+use crate::{
+    args::{Args, Batch, Command, Receipts, Reference},
+    failure::Failure,
+    layout::Layout,
+    output::Output,
+};
+
+pub(crate) async fn dispatch(args: Args, output: Output) -> Result<(), Failure> {
+    let layout = || Layout::open(&args.state);
+    match &args.command {
+        Command::Init(init) => init::init(&args.state, init.directory.as_deref(), output),
+        Command::Validate(validate) => validate::validate(&validate.file, output),
+        Command::Plan(plan) => validate::plan(&plan.file, &plan.inputs, output),
+        Command::Run(run) => run::run(&layout()?, run, output).await,
+        Command::Resume(resume) => run::resume(&layout()?, resume, output).await,
+        Command::Runs => look::runs(&layout()?, output).await,
+        Command::Show(show) => look::show(&layout()?, show, output).await,
+        Command::Logs(logs) => look::logs(&layout()?, logs, output).await,
+        Command::Batch(Batch::Seal(seal)) => batch::seal(&layout()?, seal, output).await,
+        Command::Batch(Batch::Open(open)) => batch::open(&layout()?, open, output),
+        Command::Batch(Batch::Compare(compare)) => {
+            batch::compare_with(&layout()?, compare, output)
+        }
+        Command::Receipts(Receipts::Verify(verify)) => {
+            receipts::verify(&layout()?, verify, output)
+        }
+        Command::Report(report) => report::report(&layout()?, report, output).await,
+        Command::Reference(Reference::Accept(_)) => init::accept_references(&layout()?, output),
+        Command::Status => control::status(&layout()?, output).await,
+        Command::Stop => control::stop(&layout()?, output).await,
+    }
+}

@@ -1,0 +1,294 @@
+//! The model in memory.
+
+use std::num::NonZeroUsize;
+
+use sealift_encrypted_batch::{
+    InputRow, ModelOutput, Outcome, OutputPolicy, RowBody, RowFault, RowResult,
+};
+use sealift_fhe_layer::{BodyError, EncryptedLayer, EncryptedRow, EvaluationError, LayerMeta};
+use sealift_inference::{Body, Dtype, Input, LoadError, Model, RowError, TensorSource, TensorView};
+use sealift_kbs_protocol::call::{Bytes, FheFault, FheRow};
+use sealift_quantised_head::{
+    QuantiseError, QuantisedActivation, ScaleRange, quantise_activation,
+};
+use sealift_sealed_model::{OpenedModel, OpenedTensor, Protection, VersionError};
+
+/// The model's configuration in its folder.
+const CONFIG_FILE: &str = "config.json";
+/// A text model's tokenizer in its folder.
+const TOKENIZER_FILE: &str = "tokenizer.json";
+/// How the tensor of an encrypted layer's bodies is called after the layer.
+const BODY_SUFFIX: &str = ".body";
+
+/// Most bytes of rows in one request to the key manager: with the encodings around them they stay
+/// below the 64 MiB that it reads.
+const MAX_FHE_BYTES: usize = 34 << 20;
+/// What a row's names, numbers and JSON take beside its bytes: a `custom_id` has at most 128.
+const FHE_ROW_OVERHEAD: usize = 256;
+
+/// Why a verified version cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ModelError {
+    /// A small file of the version.
+    #[error("a file of the version cannot be read")]
+    File(#[source] VersionError),
+    /// The engine refuses it.
+    #[error("the inference engine cannot load the version")]
+    Load(#[source] LoadError),
+    /// The manifest's head and the model's disagree.
+    #[error("the manifest's output head has another size than the model's configuration implies")]
+    HeadSize,
+    /// The encrypted head is not there.
+    #[error("the manifest names an encrypted output head that the version does not hold")]
+    NoHead,
+    /// The encrypted head's bodies.
+    #[error("the encrypted output head cannot be read")]
+    Body(#[source] BodyError),
+    /// The range of scales in the manifest.
+    #[error("the encrypted output head's scales are not usable")]
+    Scales(#[source] QuantiseError),
+}
+
+/// Why the rows of a partition were not computed. What concerns one row is its fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComputeError {
+    /// The engine failed.
+    #[error("the inference engine failed")]
+    Engine(#[source] sealift_inference::ScoreError),
+    /// The encrypted head was given what it does not take.
+    #[error("the encrypted output head was not evaluated")]
+    Evaluation(#[source] EvaluationError),
+    /// Too much for one request to the key manager.
+    #[error(
+        "the partition's {rows} rows are too many for the encrypted output head; seal the batch \
+         with at most {most} rows per partition"
+    )]
+    TooManyRows {
+        /// Rows of the partition.
+        rows: usize,
+        /// The most that one request holds.
+        most: usize,
+    },
+}
+
+/// One verified model version, ready to score.
+pub(crate) struct LoadedModel {
+    head: Head,
+    /// The most that the model's owner releases.
+    limit: OutputPolicy,
+    threads: NonZeroUsize,
+}
+
+enum Head {
+    /// The guest computes the answers.
+    Open(Model),
+    /// The guest computes ciphertexts of the answers, and never sees one.
+    Encrypted { body: Body, layer: EncryptedLayer, scales: ScaleRange },
+}
+
+/// What became of a partition's rows.
+pub(crate) enum Answers {
+    /// The guest knows the answers.
+    Known(Vec<RowResult>),
+    /// Only the key manager can know them.
+    Encrypted(EncryptedAnswers),
+}
+
+/// The rows of a request to the key manager.
+pub(crate) struct EncryptedAnswers {
+    pub(crate) layer: String,
+    pub(crate) rows: Vec<FheRow>,
+    pub(crate) faults: Vec<FheFault>,
+}
+
+impl LoadedModel {
+    /// Builds the model from tensors in memory, which are wiped when this returns. Blocks.
+    pub(crate) fn load(opened: OpenedModel, threads: NonZeroUsize) -> Result<Self, ModelError> {
+        let verified = opened.verified().clone();
+        let manifest = verified.manifest();
+        let config = verified.read_file(CONFIG_FILE).map_err(ModelError::File)?;
+        let tokenizer = manifest
+            .file(TOKENIZER_FILE)
+            .map(|_| verified.read_file(TOKENIZER_FILE))
+            .transpose()
+            .map_err(ModelError::File)?;
+        let parts = (config.as_slice(), tokenizer.as_deref());
+        let head = match manifest.output_head.protection {
+            Protection::Plain | Protection::Sealed => {
+                let (config, tokenizer) = parts;
+                let model = Model::load(config, tokenizer, &Opened(&opened))
+                    .map_err(ModelError::Load)?;
+                Head::Open(model)
+            }
+            Protection::Fhe => {
+                let meta = manifest.fhe.iter().find(|m| m.layer() == manifest.output_head.layer);
+                encrypted_head(opened, meta.ok_or(ModelError::NoHead)?, parts)?
+            }
+        };
+        let loaded = Self { head, limit: manifest.output_policy, threads };
+        if loaded.labels().len() as u64 != manifest.output_head.outputs {
+            return Err(ModelError::HeadSize);
+        }
+        Ok(loaded)
+    }
+
+    /// The labels, and the most that may be said about them.
+    pub(crate) fn output(&self) -> ModelOutput<'_> {
+        ModelOutput { labels: self.labels(), limit: self.limit }
+    }
+
+    fn labels(&self) -> &[String] {
+        match &self.head {
+            Head::Open(model) => model.labels(),
+            Head::Encrypted { body, .. } => body.labels(),
+        }
+    }
+
+    /// Computes every row. Blocks.
+    pub(crate) fn answer(&self, rows: &[InputRow]) -> Result<Answers, ComputeError> {
+        let inputs: Vec<_> = rows.iter().map(input).collect();
+        match &self.head {
+            Head::Open(model) => {
+                let logits = model.logits(&inputs).map_err(ComputeError::Engine)?;
+                let results = rows.iter().zip(logits).map(|(row, logits)| RowResult {
+                    custom_id: row.custom_id.clone(),
+                    outcome: logits
+                        .map_or_else(|error| Outcome::Fault(fault(error)), Outcome::Scores),
+                });
+                Ok(Answers::Known(results.collect()))
+            }
+            Head::Encrypted { body, layer, scales } => {
+                check_fits(layer.meta(), rows.len())?;
+                let activations = body.activations(&inputs).map_err(ComputeError::Engine)?;
+                let quantised = activations.into_iter().map(|activation| {
+                    quantised(&activation.map_err(fault)?, layer.meta(), *scales)
+                });
+                evaluate(layer, rows, quantised.collect(), self.threads).map(Answers::Encrypted)
+            }
+        }
+    }
+}
+
+fn encrypted_head(
+    mut opened: OpenedModel,
+    meta: &LayerMeta,
+    (config, tokenizer): (&[u8], Option<&[u8]>),
+) -> Result<Head, ModelError> {
+    let bytes = opened
+        .take(&format!("{}{BODY_SUFFIX}", meta.layer()))
+        .ok_or(ModelError::NoHead)?;
+    let layer = EncryptedLayer::from_bytes(meta.clone(), &bytes).map_err(ModelError::Body)?;
+    drop(bytes);
+    let body = Body::load(config, tokenizer, &Opened(&opened)).map_err(ModelError::Load)?;
+    if body.width() != meta.d_in() || body.labels().len() != meta.d_out() {
+        return Err(ModelError::HeadSize);
+    }
+    let scales = ScaleRange::new(meta.scale().min(), meta.scale().max())
+        .map_err(ModelError::Scales)?;
+    Ok(Head::Encrypted { body, layer, scales })
+}
+
+fn check_fits(meta: &LayerMeta, rows: usize) -> Result<(), ComputeError> {
+    let row = meta.d_in() + meta.d_out() * meta.set().sum_bytes() + FHE_ROW_OVERHEAD;
+    let most = MAX_FHE_BYTES / row;
+    if rows <= most { Ok(()) } else { Err(ComputeError::TooManyRows { rows, most }) }
+}
+
+fn quantised(
+    activation: &[f32],
+    meta: &LayerMeta,
+    scales: ScaleRange,
+) -> Result<QuantisedActivation, RowFault> {
+    let quantised = quantise_activation(activation, scales).map_err(|error| match error {
+        QuantiseError::NotFinite { .. } => RowFault::NotFinite,
+        _ => RowFault::OutOfBound,
+    })?;
+    // Beyond the bound a decryption could come out wrong; a fault never does.
+    meta.check_activation(&quantised.values).map_err(|_| RowFault::OutOfBound)?;
+    Ok(quantised)
+}
+
+fn evaluate(
+    layer: &EncryptedLayer,
+    rows: &[InputRow],
+    quantised: Vec<Result<QuantisedActivation, RowFault>>,
+    threads: NonZeroUsize,
+) -> Result<EncryptedAnswers, ComputeError> {
+    let items: Vec<(&[i8], f32)> = quantised
+        .iter()
+        .filter_map(|row| row.as_ref().ok().map(|row| (row.values.as_slice(), row.scale)))
+        .collect();
+    let mut evaluated =
+        layer.evaluate_rows(&items, threads).map_err(ComputeError::Evaluation)?.into_iter();
+    let mut answers = EncryptedAnswers {
+        layer: layer.meta().layer().to_owned(),
+        rows: Vec::with_capacity(items.len()),
+        faults: Vec::new(),
+    };
+    for ((index, row), outcome) in (0_u64..).zip(rows).zip(&quantised) {
+        let id = row.custom_id.clone();
+        match outcome {
+            Err(fault) => {
+                let code = fault.code().to_owned();
+                answers.faults.push(FheFault { row: index, id, code });
+            }
+            Ok(_) => {
+                let row = evaluated.next().expect("one row is evaluated for each activation");
+                answers.rows.push(wire(index, id, &row));
+            }
+        }
+    }
+    Ok(answers)
+}
+
+fn wire(row: u64, id: String, evaluated: &EncryptedRow) -> FheRow {
+    let width = evaluated.y().value_bytes();
+    let sums = evaluated.y().iter().flat_map(|y| y.to_le_bytes().into_iter().take(width));
+    FheRow {
+        row,
+        id,
+        x: Bytes(evaluated.x().iter().map(|x| x.cast_unsigned()).collect()),
+        s: evaluated.s(),
+        y: Bytes(sums.collect()),
+    }
+}
+
+fn input(row: &InputRow) -> Input<'_> {
+    match &row.body {
+        RowBody::Text(text) => Input::Text(text),
+        RowBody::Features(features) => Input::Features(features),
+    }
+}
+
+fn fault(error: RowError) -> RowFault {
+    match error {
+        RowError::ExpectsText | RowError::ExpectsFeatures => RowFault::WrongBody,
+        RowError::Width { .. } => RowFault::WrongWidth,
+        RowError::NoTokens => RowFault::NoTokens,
+        // Of all others the engine only says that they lead to no usable number.
+        _ => RowFault::NotFinite,
+    }
+}
+
+/// The opened tensors in the form in which the engine asks for them.
+struct Opened<'a>(&'a OpenedModel);
+
+impl TensorSource for Opened<'_> {
+    fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        let OpenedTensor { facts, bytes } = self.0.tensor(name)?;
+        let shape = facts.shape.iter().map(|side| usize::try_from(*side)).collect::<Result<_, _>>();
+        TensorView::new(dtype(facts.dtype)?, shape.ok()?, bytes).ok()
+    }
+}
+
+/// Types that the engine computes with; a tensor of another type is missing to it.
+fn dtype(dtype: sealift_sealed_model::Dtype) -> Option<Dtype> {
+    use sealift_sealed_model::Dtype as Sealed;
+    match dtype {
+        Sealed::F32 => Some(Dtype::F32),
+        Sealed::F16 => Some(Dtype::F16),
+        Sealed::BF16 => Some(Dtype::BF16),
+        _ => None,
+    }
+}

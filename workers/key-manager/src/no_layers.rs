@@ -1,0 +1,54 @@
+//! Encrypted layers in builds without the feature `fhe`: kept, and never opened.
+
+use std::sync::Arc;
+
+use sealift_encrypted_batch::{Outcome, OutputPolicy};
+use sealift_kbs_protocol::{FheBundle, call::FheRow};
+use sealift_signed_document::Digest;
+
+use crate::refusal::Refusal;
+
+/// Has none ready.
+#[derive(Default)]
+pub(crate) struct Layers(());
+
+/// Cannot be made.
+pub(crate) enum ReadyLayer {}
+
+impl Layers {
+    /// Refuses every layer.
+    pub(crate) fn ready(
+        &self,
+        _key: (Digest, &str),
+        _sealed: &[u8],
+    ) -> Result<Arc<ReadyLayer>, Refusal> {
+        Err(Refusal::NoFhe)
+    }
+}
+
+impl ReadyLayer {
+    pub(crate) fn labels(&self) -> &[String] {
+        match *self {}
+    }
+
+    pub(crate) fn check(&self, _rows: &[FheRow]) -> Result<(), Refusal> {
+        match *self {}
+    }
+
+    pub(crate) fn open(
+        &self,
+        _rows: &[FheRow],
+        _policy: OutputPolicy,
+    ) -> Result<Vec<Outcome>, Refusal> {
+        match *self {}
+    }
+}
+
+/// Takes every layer: whether it can be opened shows where it is opened.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the signature of builds that look"
+)]
+pub(crate) fn check_layer(_layer: &str, _bundle: &FheBundle) -> Result<(), Refusal> {
+    Ok(())
+}
