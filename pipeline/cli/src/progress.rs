@@ -119,6 +119,8 @@ impl View {
                     self.say(&format!("  {job:12} {word}"));
                 }
             }
+            // That a job waits for others is no news.
+            (None, _) if status == JobStatus::Waiting => {}
             (None, _) => {
                 let count = if tasks > 1 { format!(" ({done}/{tasks})") } else { String::new() };
                 self.say(&format!("  {job:12} {word}{count}"));

@@ -10,7 +10,7 @@ use sealift_encrypted_batch::{BatchError, PartitionError, ResultsError};
 use sealift_signed_document::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use crate::{model::ComputeError, phase::Phase, session::SessionError, store::ObjectError};
+use crate::{chain::Chain, model::ComputeError, phase::Phase, session::SessionError, store::ObjectError};
 
 /// Why a partition was not scored. No variant holds anything of a row.
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +228,7 @@ impl IntoResponse for ScoreFailure {
         };
         tracing::info!(
             code = ?body.code,
-            error = &self as &(dyn std::error::Error + 'static),
+            error = %Chain(&self),
             "request not fulfilled"
         );
         (self.status(), Json(body)).into_response()

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     boot::Boot,
+    chain::Chain,
     failure::ScoreFailure,
     model::LoadedModel,
     phase::{FailReason, Phase, PhaseWatch},
@@ -85,7 +86,8 @@ impl Shared {
     /// Ends the guest: the model goes, the reason stays. Logs once.
     pub(crate) fn fail(&self, reason: FailReason, error: &(dyn Error + 'static)) {
         if self.phase.fail(reason) {
-            tracing::error!(error, reason = reason.text(), "the guest ends; start another one");
+            let (error, reason) = (Chain(error), reason.text());
+            tracing::error!(%error, reason, "the guest ends; start another one");
         }
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -11,6 +11,7 @@ use axum::{
 };
 use sealift_kbs_protocol::Nonce;
 use sealift_pinned_tls::ServerLimits;
+use sealift_signed_document::Envelope;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -52,6 +53,14 @@ pub struct Status {
     pub version: String,
     /// The version's number.
     pub serial: u64,
+    /// `guest-cert.v1` of the key that signs receipts, from the first certificate on. Operators
+    /// keep it before they dispatch: should they never see the answer, the receipt that then
+    /// counts would lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_certificate: Option<Envelope>,
+    /// `session-grant.v1` that the certificate names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_grant: Option<Envelope>,
 }
 
 impl Guest {
@@ -96,7 +105,11 @@ async fn status(State(guest): State<Guest>) -> Json<Status> {
         Phase::Failed(reason) => Some(reason.text().to_owned()),
         _ => None,
     };
+    let credentials = guest.shared().session.shown();
+    let shown = credentials.as_deref();
     Json(Status {
+        guest_certificate: shown.map(|shown| shown.certificate.envelope().clone()),
+        session_grant: shown.map(|shown| shown.grant.envelope().clone()),
         phase: phase.name().to_owned(),
         reason,
         model: settings.model.clone(),

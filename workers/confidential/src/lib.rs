@@ -19,6 +19,7 @@
 //! never for whom, with what or under which rules.
 
 mod boot;
+mod chain;
 mod evidence;
 mod failure;
 mod guest;
@@ -33,6 +34,7 @@ mod start;
 mod store;
 
 pub use boot::{Boot, BootError, BootInputs};
+pub use chain::Chain;
 pub use evidence::{GuestEvidence, attested_keys};
 pub use failure::{FailureBody, FailureCode, ScoreFailure};
 pub use guest::Guest;

@@ -5,7 +5,6 @@
 //! says what became of it.
 
 use std::{
-    error::Error,
     fs::File,
     io::{self, Read, Write as _},
     net::SocketAddr,
@@ -19,7 +18,7 @@ use std::{
 
 use clap::Parser;
 use sealift_attester::{AttesterError, SimulatedSpSocket, die_with_launcher};
-use sealift_confidential::{Boot, BootError, BootInputs, Guest, SERVER_LIMITS, forbid_memory_dumps};
+use sealift_confidential::{Boot, BootError, BootInputs, Chain, Guest, SERVER_LIMITS, forbid_memory_dumps};
 use sealift_pinned_tls::{Server, ServerError};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -83,7 +82,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &error as &(dyn Error + 'static), "the guest does not start");
+            tracing::error!(error = %Chain(&error), "no guest was started");
             ExitCode::from(error.exit_code())
         }
     }

@@ -134,6 +134,11 @@ impl KeyManagerSession {
         self.certified(&mut current).await
     }
 
+    /// The session's credentials, where there are some and nobody is renewing them.
+    pub(crate) fn shown(&self) -> Option<Arc<Credentials>> {
+        self.current.try_lock().ok()?.credentials.clone()
+    }
+
     /// Makes a user's batch known to the key manager.
     pub(crate) async fn register(&self, batch: &VerifiedBatch) -> Result<(), SessionError> {
         let digest = batch.digest();

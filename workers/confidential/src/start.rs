@@ -1,6 +1,6 @@
 //! From a listening process to a serving one: keys, fetch, verification, loading.
 
-use std::{error::Error, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sealift_model_store::StoreError;
 use sealift_sealed_model::{VerifiedManifest, VersionError};
@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    chain::Chain,
     guest::{Guest, Shared},
     model::{LoadedModel, ModelError},
     phase::{FailReason, Phase},
@@ -128,7 +129,10 @@ async fn open(
         drop(kek);
         // What a store answers badly stands inside the version's own read error.
         let opened = opened.map_err(|error| StartError::Store(StoreError::Version(error)))?;
-        LoadedModel::load(opened, threads).map_err(StartError::Model)
+        LoadedModel::load(opened, threads).map_err(|error| match error {
+            ModelError::File(source) => StartError::Store(StoreError::Version(source)),
+            error => StartError::Model(error),
+        })
     });
     opening.await.map_err(|_| StartError::Interrupted)?
 }
@@ -145,8 +149,8 @@ where
     loop {
         match attempt().await {
             Err(error) if error.is_transient() && started.elapsed() + pause < PATIENCE => {
-                let error = &error as &dyn Error;
-                tracing::warn!(error, what, pause_ms = pause.as_millis() as u64, "trying again");
+                let (error, pause_ms) = (Chain(&error), pause.as_millis() as u64);
+                tracing::warn!(%error, what, pause_ms, "trying again");
             }
             done => return done,
         }

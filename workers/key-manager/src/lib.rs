@@ -3,15 +3,15 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`boot`] | a fresh key and nonce, evidence about them; nothing else while locked |
-//! | [`unlock`] | a witness brings state key and freshness in one message |
-//! | [`push`], [`commands`] | owners' signed changes ([`authority`]) |
-//! | [`handshake`] | RCAR: challenge, appraisal, token |
-//! | [`release`] | a version's key, as a JWE to the guest |
-//! | [`ops`] | the session and its calls |
-//! | [`layers`] | secrets of encrypted layers, checks and decryption (feature `fhe`) |
-//! | [`ledger`], [`state`] | sealed records and the witnessed log under all of it |
-//! | [`http`] | paths and statuses |
+//! | `boot` | a fresh key and nonce, evidence about them; nothing else while locked |
+//! | `unlock` | a witness brings state key and freshness in one message |
+//! | `push`, `commands` | owners' signed changes (`authority`) |
+//! | `handshake` | RCAR: challenge, appraisal, token |
+//! | `release` | a version's key, as a JWE to the guest |
+//! | `ops` | the session and its calls |
+//! | `layers` | secrets of encrypted layers, checks and decryption (feature `fhe`) |
+//! | `ledger`, `state` | sealed records and the witnessed log under all of it |
+//! | `http` | paths and statuses |
 
 mod authority;
 mod boot;

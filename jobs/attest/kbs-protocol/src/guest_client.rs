@@ -4,21 +4,19 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use sealift_encrypted_batch::FileKey;
 use sealift_evidence::{SnpEvidence, Tee};
 use sealift_pinned_tls::{Answer, ClientError, ClientLimits, PinnedClient, ServerUrl};
-use sealift_signed_document::{
-    Digest, DocumentError, Envelope, KeyId, SecretBytes, Signed, VerifyingKey,
-};
+use sealift_signed_document::{Digest, Envelope, KeyId, SecretBytes, Signed, VerifyingKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::{
-    GuestCertificate, GuestClientError, Name, OpenedSession, PublicError, SessionGrant, SessionGrantError, TeeKey,
+    GuestCertificate, GuestClientError, Name, OpenedSession, SessionGrant, TeeKey,
     call::{
         BadAnswer, BatchRequest, Bytes, CALL_PATH, CallOutcome, CertifyAnswer, CertifyRequest,
         CommitAnswer, CommitRequest, FheRequest, Op, SESSION_PATH, UnwrapRequest, file_key,
     },
-    channel::{CallAnswer, CallMessage, ChannelError, ClientChannel},
-    jwe::{self, Jwe, JweError},
+    channel::{CallAnswer, CallMessage, ClientChannel},
+    jwe::{self, Jwe},
     rcar::{
         ATTEST_PATH, AUTH_PATH, Attestation, AttestationAnswer, Challenge, InitData, KEK_TAG,
         PROTOCOL_VERSION, RESOURCE_PREFIX, Request, RuntimeData, SESSION_COOKIE, TeeEvidence,

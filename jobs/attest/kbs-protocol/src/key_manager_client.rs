@@ -4,16 +4,15 @@ use http::StatusCode;
 use sealift_encrypted_batch::{Grant, GrantId};
 use sealift_pinned_tls::{Answer, ClientError, ClientLimits, Connection, ServerUrl};
 use sealift_signed_document::{
-    Digest, Document, DocumentError, Envelope, SecretBytes, Signed, SigningKey, VerifyingKey,
-    hpke_box::seal, sign,
+    Digest, Document, Envelope, SecretBytes, Signed, SigningKey, VerifyingKey, hpke_box::seal, sign,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    KeyBundle, KeyManagerClientError, KeyBundleError, Name, Nonce, PublicError,
+    KeyBundle, KeyManagerClientError, Name, Nonce,
     checkpoint::{
-        CHECKPOINT_PATH, COSIGNATURE_PATH, Checkpoint, CheckpointAnswer, CheckpointError,
-        CosignatureMessage, LOG_ENTRY_PATH, LogEntryAnswer, LogKey,
+        CHECKPOINT_PATH, COSIGNATURE_PATH, Checkpoint, CheckpointAnswer, CosignatureMessage,
+        LOG_ENTRY_PATH, LogEntryAnswer, LogKey,
     },
     command::{
         AckOutcome, Acknowledged, Approval, COMMAND_PATH, CommandKind, CommandMessage,

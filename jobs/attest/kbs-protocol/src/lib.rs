@@ -22,7 +22,6 @@ mod key_bundle;
 mod key_manager_client;
 mod key_manager_error;
 mod measured_config;
-pub mod merkle;
 pub mod model_status;
 mod name;
 mod nonce;
@@ -42,6 +41,7 @@ pub use key_manager_error::KeyManagerClientError;
 pub use measured_config::MeasuredConfig;
 pub use name::{Name, ParseNameError};
 pub use nonce::Nonce;
+pub use sealift_signed_document::merkle;
 pub use session_grant::{
     ExpectedSession, OpenedSession, SessionGrant, SessionGrantError, secret_hash,
 };

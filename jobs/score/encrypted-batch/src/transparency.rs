@@ -1,45 +1,17 @@
 //! The RFC 6962 tree over the receipts of a run.
 
-use sealift_signed_document::{Digest, DigestWriter, Envelope};
-
-/// RFC 6962 section 2.1: leaves and nodes are hashed under different prefixes, so that no node
-/// can be passed off as a leaf.
-const LEAF: u8 = 0;
-const NODE: u8 = 1;
+use sealift_signed_document::{
+    Digest, Envelope,
+    merkle::{Tree, empty_root},
+};
 
 /// Merkle tree hash over receipt envelopes, in order of their partitions.
 pub fn receipts_root(receipts: &[Envelope]) -> Digest {
-    let leaves: Vec<_> = receipts
-        .iter()
-        .map(|receipt| leaf(receipt.as_bytes()))
-        .collect();
-    tree(&leaves)
-}
-
-fn tree(leaves: &[Digest]) -> Digest {
-    match leaves {
-        [] => Digest::of(&[]),
-        [leaf] => *leaf,
-        _ => {
-            let split = leaves.len().next_power_of_two() / 2;
-            node(&tree(&leaves[..split]), &tree(&leaves[split..]))
-        }
+    let mut tree = Tree::default();
+    for receipt in receipts {
+        tree.push(receipt.as_bytes());
     }
-}
-
-fn leaf(bytes: &[u8]) -> Digest {
-    let mut hash = DigestWriter::new();
-    hash.update(&[LEAF]);
-    hash.update(bytes);
-    hash.finish()
-}
-
-fn node(left: &Digest, right: &Digest) -> Digest {
-    let mut hash = DigestWriter::new();
-    hash.update(&[NODE]);
-    hash.update(left.as_bytes());
-    hash.update(right.as_bytes());
-    hash.finish()
+    tree.root(tree.size()).unwrap_or_else(empty_root)
 }
 
 #[cfg(test)]

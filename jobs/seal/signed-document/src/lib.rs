@@ -12,6 +12,7 @@ mod digest;
 mod envelope;
 pub mod hpke_box;
 pub mod key_file;
+pub mod merkle;
 mod secret;
 mod signing;
 

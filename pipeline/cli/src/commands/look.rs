@@ -156,13 +156,15 @@ fn job_row(job: &JobReport) -> Vec<String> {
         (Some(start), Some(end)) => format!("{} s", seconds(start, end)),
         _ => String::new(),
     };
-    let noun = if attempts == 1 { "attempt" } else { "attempts" };
+    let counted = |count: usize, noun: &str| {
+        format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    };
     vec![
         format!("  {}", job.name),
         job.kind.clone(),
         name_of(&job.status),
         took,
-        format!("{} tasks, {attempts} {noun}", job.tasks.len()),
+        format!("{}, {}", counted(job.tasks.len(), "task"), counted(attempts, "attempt")),
         job.skipped.clone().unwrap_or_default(),
     ]
 }

@@ -4,6 +4,9 @@ use std::{fs, path::PathBuf};
 
 use sealift_confidential::{FailReason, Phase, STATUS_PATH, Status};
 
+use sealift_kbs_protocol::GuestCertificate;
+use sealift_sealed_model::Protection;
+
 use crate::world::{MODEL, Running, VERSION, World};
 
 async fn status(running: &Running) -> Status {
@@ -20,10 +23,21 @@ async fn a_guest_reports_how_far_it_is() {
         model: MODEL.into(),
         version: VERSION.into(),
         serial: 1,
+        guest_certificate: None,
+        session_grant: None,
     };
     assert_eq!(status(&running).await, before);
     running.guest.start().await;
-    assert_eq!(status(&running).await, Status { phase: "serving".into(), ..before });
+    let after = status(&running).await;
+    let identity = world.appraised.identity().unwrap();
+    let certificate = after.guest_certificate.clone().unwrap();
+    let certificate = certificate.verify::<GuestCertificate>(identity).unwrap();
+    let grant = after.session_grant.clone().unwrap();
+    assert_eq!(certificate.document().session_grant_sha256, grant.digest());
+    let (phase, shown) = ("serving".into(), Some(certificate.envelope().clone()));
+    let expected =
+        Status { phase, guest_certificate: shown, session_grant: Some(grant), ..before };
+    assert_eq!(after, expected);
 }
 
 #[tokio::test]
@@ -41,9 +55,9 @@ async fn a_guest_of_another_build_is_refused_for_good() {
 #[tokio::test]
 async fn a_version_with_another_manifest_than_the_measured_one_is_not_opened() {
     let world = World::new().await;
-    let other = world.owner.seal(&world.folder.path().join("other"));
+    let other = world.owner.seal(&world.folder.path().join("other"), Protection::Sealed);
     fs::remove_dir_all(world.store()).unwrap();
-    world.owner.publish(&other, &world.store()).await;
+    world.owner.publish(&other.version, &world.store()).await;
     let running = world.guest().await;
     running.guest.start().await;
     assert_eq!(running.phase(), Phase::Failed(FailReason::ModelUnverified));

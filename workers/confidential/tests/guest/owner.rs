@@ -12,10 +12,13 @@ use std::{
 use sealift_encrypted_batch::OutputPolicy;
 use sealift_evidence::Tee;
 use sealift_init_data::{InitTemplate, SlotPatterns, TemplateParts, TemplateTexts};
-use sealift_kbs_protocol::{Signer, command::Approval};
+use sealift_fhe_key::{LayerKeys, PlainLayer};
+use sealift_fhe_layer::{ParameterSet, ScaleRange};
+use sealift_kbs_protocol::{FheBundle, Signer, command::Approval};
 use sealift_model_store::ModelStore;
+use sealift_quantised_head::quantise_rows;
 use sealift_sealed_model::{
-    FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
+    FetchedVersion, FheTensor, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
     SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan, VersionFacts,
     seal_version,
 };
@@ -28,6 +31,7 @@ use crate::world::{LATER, MODEL, NOW, VERSION};
 /// The fixture that is sealed: two hidden layers and ten labels.
 pub(crate) const FIXTURE: &str = "digits-mlp";
 pub(crate) const LABELS: u64 = 10;
+const HEAD: &str = "classifier";
 
 pub(crate) const POLICY: OutputPolicy = OutputPolicy::DangerousFullScores { decimals: 6 };
 
@@ -97,19 +101,23 @@ impl Owner {
     }
 
     /// Seals the fixture, with keys of its own every time.
-    pub(crate) fn seal(&self, out: &Path) -> SealedVersion {
+    pub(crate) fn seal(&self, out: &Path, head: Protection) -> Sealed {
         let source = SourceModel::open(&fixture().join("model.safetensors")).unwrap();
-        let sealed = TensorPlan {
-            protection: Protection::Sealed,
+        let planned = |name: &str| TensorPlan {
+            protection: if name.starts_with(HEAD) { head } else { Protection::Sealed },
             role: "weight".parse().unwrap(),
         };
         let plan: ProtectionPlan =
-            source.tensors().map(|t| (t.entry.name.clone(), sealed.clone())).collect();
+            source.tensors().map(|t| (t.entry.name.clone(), planned(&t.entry.name))).collect();
+        let (layers, fhe) = match head {
+            Protection::Fhe => encrypted_head(&source),
+            _ => (Vec::new(), BTreeMap::new()),
+        };
         let config = fs::read(fixture().join("config.json")).unwrap();
         let request = SealRequest {
             source: &source,
             plan: &plan,
-            fhe: Vec::new(),
+            fhe: layers,
             public_files: BTreeMap::from([("config.json".parse().unwrap(), config)]),
             report: b"{}",
             facts: VersionFacts {
@@ -119,8 +127,8 @@ impl Owner {
                 created: NOW,
                 base: None,
                 output_head: OutputHead {
-                    layer: "classifier".into(),
-                    protection: Protection::Sealed,
+                    layer: HEAD.into(),
+                    protection: head,
                     outputs: LABELS,
                 },
                 output_policy: POLICY,
@@ -130,7 +138,8 @@ impl Owner {
             keys: SealingKeys { publish: &self.publish, header: &self.header },
             options: SealOptions::default(),
         };
-        seal_version(request, out, &mut |_| ControlFlow::Continue(())).unwrap()
+        let version = seal_version(request, out, &mut |_| ControlFlow::Continue(())).unwrap();
+        Sealed { version, fhe }
     }
 
     /// Publishes a sealed version into the folder `store`.
@@ -147,6 +156,42 @@ impl Owner {
         let store = ModelStore::in_folder(store).unwrap();
         store.publish(&verified, &mut |_| ControlFlow::Continue(())).await.unwrap();
     }
+}
+
+/// A sealed version with the secrets of its encrypted head.
+pub(crate) struct Sealed {
+    pub(crate) version: SealedVersion,
+    pub(crate) fhe: BTreeMap<String, FheBundle>,
+}
+
+/// Encrypts the fixture's head for homomorphic evaluation.
+fn encrypted_head(source: &SourceModel) -> (Vec<FheTensor>, BTreeMap<String, FheBundle>) {
+    let values = |name: &str| -> Vec<f32> {
+        let bytes = source.tensor(&format!("{HEAD}.{name}")).unwrap().read().unwrap();
+        bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    };
+    let (weight, bias) = (values("weight"), values("bias"));
+    let rows = quantise_rows(&weight, weight.len() / bias.len()).unwrap();
+    let plain = PlainLayer {
+        layer: HEAD,
+        weights: rows.weights(),
+        row_scales: rows.scales(),
+        bias: &bias,
+        scale: ScaleRange::new(1e-6, 1e3).unwrap(),
+    };
+    let keys = LayerKeys::generate(ParameterSet::P48B40, rows.d_in(), rows.d_out()).unwrap();
+    let (encrypted, secrets) = keys.encrypt(&plain).unwrap();
+    let labels = fs::read(fixture().join("labels.json")).unwrap();
+    let labels = serde_json::from_slice(&labels).unwrap();
+    let tensor = FheTensor {
+        meta: encrypted.meta,
+        group: "head".parse().unwrap(),
+        role: "head".parse().unwrap(),
+        replaces: ["weight", "bias"].map(|name| format!("{HEAD}.{name}")).into(),
+        body: Box::new(encrypted.body),
+    };
+    let bundle = FheBundle::from_bytes(secrets.to_bytes()).with_labels(labels);
+    (vec![tensor], BTreeMap::from([(HEAD.to_owned(), bundle)]))
 }
 
 pub(crate) fn template() -> InitTemplate {

@@ -44,7 +44,7 @@ fn launch(world: &World, executable: &MeasuredExecutable, init_data: &[u8]) -> L
         .unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_executable_announces_itself_and_serves_the_model() {
     let executable = executable();
     let world = World::with_guests(executable.measurement()).await;
@@ -74,7 +74,7 @@ async fn the_executable_announces_itself_and_serves_the_model() {
     assert_eq!(status.phase, "serving");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_executable_ends_with_its_code_and_one_line_when_it_is_refused() {
     let executable = executable();
     let world = World::with_guests(executable.measurement()).await;

@@ -7,11 +7,12 @@ use sealift_confidential::{
     FailReason, FailureBody, FailureCode, Phase, SCORE_PATH, ScoreAnswer, ScoreRequest,
 };
 use sealift_encrypted_batch::{
-    AgeIdentity, CertifiedReceiptKey, OpenedResults, SealedBatch, VerifiedBatch, open_results,
+    AgeIdentity, CertifiedReceiptKey, OpenedResults, RowFault, SealedBatch, VerifiedBatch, open_results,
     verify_receipt,
 };
 use sealift_kbs_protocol::{GuestCertificate, SessionGrant};
-use sealift_signed_document::{Digest, SigningKey};
+use sealift_sealed_model::Protection;
+use sealift_signed_document::SigningKey;
 use serde_json::{Value, json};
 
 use crate::{
@@ -106,6 +107,33 @@ async fn a_batch_is_scored_into_results_that_only_the_user_opens() {
         labels.extend(opened.rows().iter().map(|row| row.label.clone().unwrap()));
     }
     assert_eq!(labels, expected_labels()[..5]);
+}
+
+/// The guest posts ciphertexts and gets a file that it cannot read; the answers are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_scored_under_an_encrypted_head() {
+    let world = World::with_head(Protection::Fhe).await;
+    let running = world.serving().await;
+    let user = User::of(&world, 5).await;
+    let answer = scored(&running, &user.dispatch(0)).await;
+    assert!(answer.counted);
+    let opened = user.open(&world, &answer);
+    let labels: Vec<_> = opened.rows().iter().map(|row| row.label.clone().unwrap()).collect();
+    assert_eq!(labels, expected_labels()[..3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_an_activation_is_a_fault_under_an_encrypted_head() {
+    let world = World::with_head(Protection::Fhe).await;
+    let running = world.serving().await;
+    let (key, results) = (SigningKey::generate(), AgeIdentity::generate());
+    let to = world.granted(&key, 5).await;
+    let narrow = "{\"custom_id\":\"a\",\"body\":{\"features\":[1.0]}}\n";
+    let batch = world.upload(narrow, &to, &key, &results);
+    let user = User { key, results, batch };
+    let answer = scored(&running, &user.dispatch(0)).await;
+    assert_eq!((answer.rows.read, answer.rows.ok, answer.rows.error), (1, 0, 1));
+    assert_eq!(user.open(&world, &answer).rows()[0].label, Err(RowFault::WrongWidth));
 }
 
 #[tokio::test]
@@ -249,7 +277,7 @@ async fn a_batch_that_the_operator_signed_is_refused_by_the_key_manager() {
 }
 
 #[tokio::test]
-async fn a_result_of_a_rows_fault_is_complete() {
+async fn a_row_of_another_width_is_a_fault_in_a_complete_result() {
     let world = World::new().await;
     let running = world.serving().await;
     let (key, results) = (SigningKey::generate(), AgeIdentity::generate());
@@ -259,6 +287,5 @@ async fn a_result_of_a_rows_fault_is_complete() {
     let user = User { key, results, batch };
     let answer = scored(&running, &user.dispatch(0)).await;
     assert_eq!((answer.rows.read, answer.rows.ok, answer.rows.error), (1, 0, 1));
-    assert!(user.open(&world, &answer).rows()[0].label.is_err());
-    assert_ne!(answer.output_sha256, Digest::of(b""));
+    assert_eq!(user.open(&world, &answer).rows()[0].label, Err(RowFault::WrongWidth));
 }

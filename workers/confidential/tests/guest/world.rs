@@ -22,14 +22,14 @@ use sealift_init_data::{
     InitData, KeyManagerConfig, KeyManagerConfigParts, OperatorSlots, RegisteredSlots, render,
 };
 use sealift_kbs_protocol::{
-    KeyBundle, KeyManagerClient, Nonce, Signer, UnlockGrant,
+    FheBundle, KeyBundle, KeyManagerClient, Nonce, Signer, UnlockGrant,
     command::{Activate, Budgets, CommandKind, Install, InstallKind, Lease, Register},
     evidence::{AppraisedKeyManager, EvidenceAppraiser, KeyManagerExpectation},
     merkle::{TreeHead, empty_root},
 };
 use sealift_key_manager::{CALL_BODY_BYTES, KeyManager};
 use sealift_pinned_tls::{ClientLimits, Connection, Server, ServerLimits, ServerUrl};
-use sealift_sealed_model::SealedVersion;
+use sealift_sealed_model::{Protection, SealedVersion};
 use sealift_signed_document::{Digest, Envelope, SecretBytes, SigningKey};
 use sealift_simulated_sp::{GuestContext, InProcessGuest, SimulatedSp};
 use sealift_verifier::{
@@ -38,7 +38,7 @@ use sealift_verifier::{
 };
 use tempfile::TempDir;
 
-use crate::owner::{Owner, POLICY, THREADS, fixture, template};
+use crate::owner::{Owner, POLICY, Sealed, THREADS, fixture, template};
 
 /// Log time at which every test starts.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -89,14 +89,23 @@ pub(crate) struct World {
 impl World {
     /// A model that was sealed and published; guests with [`GUEST_MEASUREMENT`] count.
     pub(crate) async fn new() -> Self {
-        Self::with_guests(Measurement::from_bytes(GUEST_MEASUREMENT)).await
+        Self::with_head(Protection::Sealed).await
     }
 
+    pub(crate) async fn with_head(head: Protection) -> Self {
+        Self::with(Measurement::from_bytes(GUEST_MEASUREMENT), head).await
+    }
+
+    /// Guests with `measurement` count, and no others.
     pub(crate) async fn with_guests(measurement: Measurement) -> Self {
+        Self::with(measurement, Protection::Sealed).await
+    }
+
+    async fn with(measurement: Measurement, head: Protection) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sp = SimulatedSp::create(&folder.path().join("sp"), NOW).unwrap();
         let owner = Owner::new();
-        let sealed = owner.seal(&folder.path().join("sealed"));
+        let Sealed { version: sealed, fhe } = owner.seal(&folder.path().join("sealed"), head);
         owner.publish(&sealed, &folder.path().join("store")).await;
         let clock = Arc::new(AtomicU64::new(NOW));
         let (km_url, config) = start_key_manager(&folder, &sp, &owner, &clock).await;
@@ -118,7 +127,7 @@ impl World {
             folder, sp, owner, sealed, km, appraised, registered, guests, guests_sha256, km_url,
             clock,
         };
-        world.register().await;
+        world.register(fhe).await;
         world
     }
 
@@ -126,7 +135,7 @@ impl World {
         self.folder.path().join("store")
     }
 
-    async fn register(&self) {
+    async fn register(&self, fhe: BTreeMap<String, FheBundle>) {
         let signers = [self.owner.signer()];
         let km_id = self.registered.km_id.clone();
         let model = MODEL.parse().unwrap();
@@ -158,11 +167,11 @@ impl World {
             output_policy: POLICY,
             budgets: Budgets { per_user: BUDGET, per_version: BUDGET },
             min_assurance: Assurance::Simulated,
-            lease: Lease { guests: 4, seconds: LEASE },
+            lease: Lease { guests: 16, seconds: LEASE },
             bundle_sha256: Digest::of(b""),
         };
         let kek = SecretBytes::from_bytes(*self.sealed.kek.expose());
-        let bundle = KeyBundle { kek, fhe: BTreeMap::new() };
+        let bundle = KeyBundle { kek, fhe };
         self.km.register(&self.appraised, &signers, register, &bundle).await.unwrap();
         let activate = Activate {
             km_id,

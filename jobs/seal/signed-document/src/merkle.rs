@@ -1,6 +1,6 @@
 //! The Merkle tree of RFC 6962 section 2.1 over SHA-256: roots, inclusion and consistency.
 
-use sealift_signed_document::{Digest, DigestWriter};
+use crate::{Digest, DigestWriter};
 
 /// Hash of a leaf: SHA-256(0x00 ‖ leaf).
 pub fn leaf_hash(leaf: &[u8]) -> Digest {
@@ -15,7 +15,8 @@ pub fn empty_root() -> Digest {
     Digest::of(b"")
 }
 
-fn node_hash(left: &Digest, right: &Digest) -> Digest {
+/// Hash of an inner node: SHA-256(0x01 ‖ left ‖ right).
+pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     let mut hash = DigestWriter::new();
     hash.update(&[1]);
     hash.update(left.as_bytes());
