@@ -57,7 +57,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
-    /// Folder to make the state folder in; it is created if absent.
+    /// Make a project here: the state folder and a first definition, `rollout.yaml`.
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
 }

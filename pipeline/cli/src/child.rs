@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -43,6 +43,9 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(error_log(layout, name)?)
+            // A group of its own: Ctrl-C on the terminal is for the engine, which asks its
+            // workers to stop at a safe point.
+            .process_group(0)
             .spawn()
             .or_fail(ExitCode::Environment, format!("cannot start `{name}`"))?;
         Ok(Self { name, child })

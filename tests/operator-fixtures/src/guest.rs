@@ -147,9 +147,9 @@ impl Backend for GuestBackend {
         let url = format!("https://{}", server.address()).parse().unwrap();
         let receipt_key = SigningKey::generate();
         let certified = self.ledger.as_ref().map(|ledger| {
-            let pod = pod_of(&start);
-            let session = ledger.key_manager().session_grant(&pod);
-            certify(ledger, &session, (receipt_key.public(), tls.spki_sha256()))
+            let session = ledger.key_manager().session_grant(&pod_of(&start));
+            let keys = (receipt_key.public(), tls.spki_sha256());
+            (ledger.key_manager().certify(&session, keys.0, keys.1), session)
         });
         let state = Arc::new(Running {
             tls_spki_sha256: tls.spki_sha256(),
@@ -191,24 +191,6 @@ fn pod_of(start: &GuestStart) -> Pod {
         manifest_sha256: sealift.manifest_sha256,
     };
     Pod { name: start.name.clone(), ..Pod::of("", &published) }
-}
-
-fn certify(
-    ledger: &Ledger,
-    session: &SessionGrant,
-    (receipt_key, tls_spki_sha256): (VerifyingKey, Digest),
-) -> (CertifiedGuest, SessionGrant) {
-    let identity = &ledger.key_manager().identity;
-    let session_grant = sign(session, identity).unwrap();
-    let certificate = sealift_kbs_protocol::GuestCertificate {
-        receipt_key,
-        tls_spki_sha256,
-        session_grant_sha256: session_grant.digest(),
-        assurance: session.assurance,
-        log_index: 3,
-    };
-    let guest_certificate = sign(&certificate, identity).unwrap();
-    (CertifiedGuest { guest_certificate, session_grant }, session.clone())
 }
 
 struct InProcess {

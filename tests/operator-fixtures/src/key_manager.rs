@@ -1,7 +1,6 @@
 //! A key manager's identity, its evidence and what it signs.
 
 use std::{
-    collections::BTreeSet,
     future::pending,
     sync::{Arc, Mutex, atomic::{AtomicU32, Ordering}},
 };
@@ -95,19 +94,19 @@ impl TestKeyManager {
         }
     }
 
-    /// A grant and a certificate for a guest of `pod` with these keys.
+    /// A certificate for a guest with these keys, under a grant.
     pub fn certify(
         &self,
-        pod: &Pod,
+        session: &SessionGrant,
         receipt_key: VerifyingKey,
         tls_spki_sha256: Digest,
     ) -> CertifiedGuest {
-        let session_grant = sign(&self.session_grant(pod), &self.identity).unwrap();
+        let session_grant = sign(session, &self.identity).unwrap();
         let certificate = GuestCertificate {
             receipt_key,
             tls_spki_sha256,
             session_grant_sha256: session_grant.digest(),
-            assurance: Assurance::Simulated,
+            assurance: session.assurance,
             log_index: 3,
         };
         let guest_certificate = sign(&certificate, &self.identity).unwrap();
@@ -175,7 +174,6 @@ pub(crate) struct Ledger {
     /// Partition and receipt; the first of a partition stays.
     receipts: Mutex<Vec<(u32, Envelope)>>,
     refusals: AtomicU32,
-    requests: Mutex<BTreeSet<String>>,
 }
 
 impl ServedKeyManager {
@@ -196,7 +194,6 @@ impl ServedKeyManager {
             batch: Mutex::default(),
             receipts: Mutex::default(),
             refusals: AtomicU32::new(0),
-            requests: Mutex::default(),
         });
         let router = Router::new()
             .route(EVIDENCE_PATH, get(evidence))
@@ -260,7 +257,6 @@ async fn run_receipt(
         ledger.refusals.store(refused - 1, Ordering::SeqCst);
         return StatusCode::FORBIDDEN.into_response();
     }
-    ledger.requests.lock().unwrap().insert(request.run.clone());
     let receipts: Vec<_> =
         ledger.receipts.lock().unwrap().iter().map(|(_, receipt)| receipt.clone()).collect();
     let batch = ledger.batch.lock().unwrap().unwrap();

@@ -116,8 +116,11 @@ async fn fetch(guest: &Shared) -> Result<VerifiedManifest, StartError> {
         .map_err(StartError::Version)
 }
 
-/// Opens every tensor — header signatures, then tags and chunk roots over the buffers that are
-/// used — and builds the model from them.
+/// Checks each file's digest, then opens every tensor — header signatures, then tags and chunk
+/// roots over the buffers that are used — and builds the model from them.
+///
+/// The digests are a reading of their own, of which nothing is used: what they add is that a guest
+/// serves only a version that everybody else who checks it finds whole.
 async fn open(
     guest: &Shared,
     verified: &VerifiedManifest,
@@ -125,12 +128,13 @@ async fn open(
 ) -> Result<LoadedModel, StartError> {
     let (verified, kek, threads) = (verified.clone(), Arc::clone(kek), guest.threads);
     let opening = spawn_blocking(move || {
-        let opened = verified.open(&kek, threads);
-        drop(kek);
         // What a store answers badly stands inside the version's own read error.
-        let opened = opened.map_err(|error| StartError::Store(StoreError::Version(error)))?;
+        let refused = |error| StartError::Store(StoreError::Version(error));
+        verified.check_files().map_err(refused)?;
+        let opened = verified.open(&kek, threads).map_err(refused)?;
+        drop(kek);
         LoadedModel::load(opened, threads).map_err(|error| match error {
-            ModelError::File(source) => StartError::Store(StoreError::Version(source)),
+            ModelError::File(source) => refused(source),
             error => StartError::Model(error),
         })
     });

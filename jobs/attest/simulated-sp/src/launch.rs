@@ -192,6 +192,9 @@ fn guest_command(executable: &File, socket: UnixStream, launch: Launch<'_>) -> C
         .args(launch.args)
         .env_clear()
         .current_dir("/")
+        // A group of its own: a signal from the terminal is for the launcher, which ends its
+        // guests itself.
+        .process_group(0)
         .stdin(OwnedFd::from(socket))
         .stdout(launch.stdout)
         .stderr(launch.stderr);

@@ -36,11 +36,17 @@ pub(crate) const USER_AGE: &str = "age";
 #[derive(Deserialize)]
 struct Done {}
 
-/// Makes the state folder of `--state`, in `directory` if one is given.
+/// The definition that a new project starts with.
+const FIRST_DEFINITION: &str = include_str!("../../../../definitions/sentiment-rollout.yaml");
+
+/// Its file name.
+const DEFINITION_FILE: &str = "rollout.yaml";
+
+/// Makes the state folder of `--state`; with a `directory`, in a project with a first definition.
 pub(crate) fn init(state: &Path, directory: Option<&Path>, output: Output) -> Result<(), Failure> {
     let path = directory.map_or_else(|| state.to_owned(), |directory| directory.join(state));
     let layout = Layout::create(&path)?;
-    match fill(&layout, output) {
+    match fill(&layout, output).and_then(|()| directory.map_or(Ok(()), write_definition)) {
         Ok(()) => {
             report(&layout, output);
             Ok(())
@@ -51,6 +57,20 @@ pub(crate) fn init(state: &Path, directory: Option<&Path>, output: Output) -> Re
             Err(failure)
         }
     }
+}
+
+/// Writes a commented definition whose model stands beside it; one that is there is kept.
+fn write_definition(directory: &Path) -> Result<(), Failure> {
+    let path = directory.join(DEFINITION_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    let here = "    default: model\n";
+    let lines = FIRST_DEFINITION.split_inclusive('\n');
+    let text: String = lines
+        .map(|line| if line.contains("default: ../") { here } else { line })
+        .collect();
+    fs::write(&path, text).map_err(|source| Failure::unwritable(&path, source))
 }
 
 fn fill(layout: &Layout, output: Output) -> Result<(), Failure> {
