@@ -47,6 +47,7 @@ impl Job for Provision {
     type Output = Output;
 
     async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
+        context.stop_if_cancelled()?;
         let pod = Pod::of(context.run(), &input.published);
         self.pods.create(&pod).map_err(|error| failure(&pod, error))?;
         let serving = tokio::select! {

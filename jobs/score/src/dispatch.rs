@@ -49,8 +49,7 @@ pub(crate) struct Scored {
     pub(crate) counted: bool,
     pub(crate) output_sha256: Digest,
     pub(crate) rows: RowCounts,
-    #[expect(dead_code, reason = "the guest's form has it; the engine times attempts itself")]
-    seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 /// Body of every answer of a guest that is not a success.

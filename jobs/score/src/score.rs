@@ -100,9 +100,9 @@ impl Job for Score {
         };
         let scored = scored.map_err(|error| error.into_job_error(operation))?;
         context.progress(rows, rows, "rows");
-        if !scored.counted {
-            context.log(format!("partition {}: an earlier receipt counts", entry.index));
-        }
+        let counts = if scored.counted { "" } else { "; an earlier receipt counts" };
+        let (index, seconds) = (entry.index, scored.seconds);
+        context.log(format!("partition {index}: {rows} rows in {seconds:.1} s{counts}"));
         let part = Part {
             index: entry.index,
             serial: input.pod.serial,

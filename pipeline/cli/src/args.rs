@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 /// Rolls AI models out sealed: encrypted layers, attested guests, batches only their user can open.
 #[derive(Debug, Parser)]
-#[command(name = "sealift", version, max_term_width = 100, after_help = "Exit codes: 0 success, 1 unexpected, 2 usage, 3 definition, 4 run failed, 5 run stopped, 6 input, 7 unverified, 8 environment, 9 disagreement.")]
+#[command(name = "sealift", version, max_term_width = 100, after_help = "Exit codes are listed in README.md, section \"Exit codes\".")]
 pub(crate) struct Args {
     /// The state folder.
     #[arg(long, global = true, env = "SEALIFT_STATE", default_value = ".sealift", value_name = "DIR")]

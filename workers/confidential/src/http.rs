@@ -34,7 +34,7 @@ pub const SCORE_PATH: &str = "/sealift/v1/score";
 /// end after that, and the same dispatch later finds it done.
 pub const SERVER_LIMITS: ServerLimits = ServerLimits {
     connections: 64,
-    request: Duration::from_secs(1_800),
+    request: Duration::from_mins(30),
     ..ServerLimits::DOCUMENTS
 };
 

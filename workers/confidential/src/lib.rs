@@ -4,15 +4,16 @@
 //!
 //! | module | what happens there |
 //! |---|---|
-//! | [`boot`], [`keys`] | the measured init-data is accepted, the guest's own keys are made |
-//! | [`hardening`] | what the operating system may not write down |
-//! | [`evidence`] | the answer to an operator's challenge |
-//! | [`phase`] | how far the guest is |
-//! | [`session`] | everything that is said to the key manager |
-//! | [`start`], [`model`] | keys, fetch, verification, loading |
-//! | [`store`] | partitions in, result files out |
-//! | [`score`] | one partition from dispatch to committed receipt |
-//! | [`http`] | paths, bodies and statuses |
+//! | `boot`, `keys` | the measured init-data is accepted, the guest's own keys are made |
+//! | `hardening` | what the operating system may not write down |
+//! | `evidence` | the answer to an operator's challenge |
+//! | `phase` | how far the guest is |
+//! | `session` | everything that is said to the key manager |
+//! | `start`, `model` | keys, fetch, verification, loading |
+//! | `store` | partitions in, result files out |
+//! | `score` | one partition from dispatch to committed receipt |
+//! | `failure`, `chain` | why not, for operators and for the log |
+//! | `guest`, `http` | the whole; paths, bodies and statuses |
 //!
 //! The process dials the key manager and the store that its measured init-data names, and nobody
 //! else. Whoever dials it is not trusted: what an operator sends decides which work is done next,

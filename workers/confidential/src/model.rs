@@ -161,10 +161,13 @@ impl LoadedModel {
             Head::Encrypted { body, layer, scales } => {
                 check_fits(layer.meta(), rows.len())?;
                 let activations = body.activations(&inputs).map_err(ComputeError::Engine)?;
-                let quantised = activations.into_iter().map(|activation| {
-                    quantised(&activation.map_err(fault)?, layer.meta(), *scales)
-                });
-                evaluate(layer, rows, quantised.collect(), self.threads).map(Answers::Encrypted)
+                let quantised: Vec<_> = activations
+                    .into_iter()
+                    .map(|activation| {
+                        quantised(&activation.map_err(fault)?, layer.meta(), *scales)
+                    })
+                    .collect();
+                evaluate(layer, rows, &quantised, self.threads).map(Answers::Encrypted)
             }
         }
     }
@@ -212,7 +215,7 @@ fn quantised(
 fn evaluate(
     layer: &EncryptedLayer,
     rows: &[InputRow],
-    quantised: Vec<Result<QuantisedActivation, RowFault>>,
+    quantised: &[Result<QuantisedActivation, RowFault>],
     threads: NonZeroUsize,
 ) -> Result<EncryptedAnswers, ComputeError> {
     let items: Vec<(&[i8], f32)> = quantised
@@ -226,17 +229,14 @@ fn evaluate(
         rows: Vec::with_capacity(items.len()),
         faults: Vec::new(),
     };
-    for ((index, row), outcome) in (0_u64..).zip(rows).zip(&quantised) {
+    for ((index, row), outcome) in (0_u64..).zip(rows).zip(quantised) {
         let id = row.custom_id.clone();
-        match outcome {
-            Err(fault) => {
-                let code = fault.code().to_owned();
-                answers.faults.push(FheFault { row: index, id, code });
-            }
-            Ok(_) => {
-                let row = evaluated.next().expect("one row is evaluated for each activation");
-                answers.rows.push(wire(index, id, &row));
-            }
+        if let Err(fault) = outcome {
+            let code = fault.code().to_owned();
+            answers.faults.push(FheFault { row: index, id, code });
+        } else {
+            let row = evaluated.next().expect("one row is evaluated for each activation");
+            answers.rows.push(wire(index, id, &row));
         }
     }
     Ok(answers)

@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause: a key manager that comes back is noticed this late at the most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the key manager and the store may be away. An operator has replaced the guest by then.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {

@@ -1,0 +1,207 @@
+//! SIGKILL at every event of a run, process by process: the run goes on where it was, and nothing
+//! is done or counted twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::harness::{Batch, Deployment, Output, Running, TABULAR, processes};
+
+const SIGKILL: i32 = 9;
+/// What a run that lost a process ends with.
+const STOPPED: i32 = 5;
+const PARTITIONS: usize = 2;
+
+/// Whom to kill.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Engine,
+    Named(&'static str),
+    Everything,
+}
+
+impl Victim {
+    fn kill(self, deployment: &Deployment, running: &Running) -> bool {
+        match self {
+            Self::Engine => {
+                running.signal(rustix::process::Signal::KILL);
+                true
+            }
+            Self::Named(name) => deployment.kill(name),
+            Self::Everything => {
+                for process in processes::of(deployment.folder()) {
+                    drop(rustix::process::kill_process(
+                        process.pid,
+                        rustix::process::Signal::KILL,
+                    ));
+                }
+                true
+            }
+        }
+    }
+
+    fn takes_the_engine(self) -> bool {
+        matches!(self, Self::Engine | Self::Everything)
+    }
+}
+
+/// Tasks that have succeeded, each exactly as the run log has it.
+#[derive(Default)]
+struct Finished(BTreeMap<(String, u64), Value>);
+
+impl Finished {
+    /// What was finished is unchanged, to the millisecond; what is finished now is kept.
+    fn assert_unchanged(&mut self, shown: &Value) {
+        let jobs = shown["jobs"].as_array().unwrap();
+        let tasks = jobs.iter().flat_map(|job| {
+            let name = job["name"].as_str().unwrap();
+            job["tasks"].as_array().unwrap().iter().map(move |task| (name, task))
+        });
+        let now: BTreeMap<_, _> = tasks
+            .filter(|(_, task)| task["status"] == "succeeded")
+            .map(|(job, task)| ((job.to_owned(), task["index"].as_u64().unwrap()), task.clone()))
+            .collect();
+        for (key, before) in &self.0 {
+            assert_eq!(now.get(key), Some(before), "{key:?} was finished and has changed");
+        }
+        self.0 = now;
+    }
+}
+
+/// An event without what differs from one attempt to the next.
+fn name_of(event: &Value) -> String {
+    match event["event"].as_str() {
+        Some("log") => {
+            // Addresses, digests and numbers in a line belong to the attempt.
+            let line = event["line"].as_str().unwrap_or_default();
+            let words: Vec<_> =
+                line.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit())).collect();
+            format!("log {} {}", event["task"], words.join(" "))
+        }
+        _ => event.to_string(),
+    }
+}
+
+/// Kills `victim` at each event that has not been seen yet, resuming each time, until the run has
+/// succeeded. Returns at which events.
+fn killed_at_every_event(victim: Victim) -> Vec<String> {
+    let deployment = Deployment::new();
+    let batch = deployment.seal_rows(TABULAR, 20, 20 / PARTITIONS);
+    let mut seen = BTreeSet::new();
+    let mut finished = Finished::default();
+    let mut kills = Vec::new();
+    let mut running = deployment.start_run(TABULAR, &batch.folder, &[]);
+    loop {
+        let killed_at = kill_at_new_event(victim, &deployment, &mut running, &mut seen);
+        let output = running.wait();
+        deployment.assert_no_process_left();
+        let shown = deployment.show();
+        finished.assert_unchanged(&shown);
+        let succeeded = shown["summary"]["status"] == "succeeded";
+        assert_ended_by(victim, killed_at.is_some(), succeeded, &output);
+        kills.extend(killed_at);
+        if succeeded {
+            break;
+        }
+        running = deployment.start(["resume"]);
+    }
+    assert_once(&deployment, &batch);
+    kills
+}
+
+fn kill_at_new_event(
+    victim: Victim,
+    deployment: &Deployment,
+    running: &mut Running,
+    seen: &mut BTreeSet<String>,
+) -> Option<String> {
+    while let Some(event) = running.next_event() {
+        if event.get("event").is_none() {
+            continue;
+        }
+        let name = name_of(&event);
+        if !seen.contains(&name) && victim.kill(deployment, running) {
+            seen.insert(name.clone());
+            return Some(name);
+        }
+    }
+    None
+}
+
+fn assert_ended_by(victim: Victim, killed: bool, succeeded: bool, output: &Output) {
+    if !killed {
+        output.assert_success();
+    } else if victim.takes_the_engine() {
+        assert_eq!(output.signal, Some(SIGKILL), "{output:#?}");
+    } else if output.code == Some(0) {
+        // The run was over before the loss was noticed.
+        assert!(succeeded, "{output:#?}");
+    } else {
+        output.assert_refused(STOPPED, "ended (signal: 9 (SIGKILL))");
+        let remedy = output.failure()["remedy"].to_string();
+        assert!(remedy.contains("sealift resume"), "{remedy}");
+    }
+}
+
+/// One run, one version, one counted receipt per partition, every row answered once.
+fn assert_once(deployment: &Deployment, batch: &Batch) {
+    let runs = deployment.sealift(["runs"]);
+    runs.assert_success();
+    assert_eq!(runs.documents().len(), 1);
+    let compared = deployment.assert_results(batch, None);
+    assert_eq!(compared["label_agreement"], 1.0);
+    assert_eq!(published_versions(deployment), 1);
+}
+
+/// Version documents in the store.
+fn published_versions(deployment: &Deployment) -> usize {
+    fn documents(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries
+            .map(|entry| {
+                if entry.file_type().unwrap().is_dir() {
+                    documents(&entry.path())
+                } else {
+                    usize::from(entry.file_name() == "version.json")
+                }
+            })
+            .sum()
+    }
+    documents(&deployment.state().join("store"))
+}
+
+/// Every job was interrupted at least once.
+fn assert_jobs(kills: &[String], jobs: &[&str]) {
+    for job in jobs {
+        let named = format!("\"job\":\"{job}\"");
+        assert!(kills.iter().any(|kill| kill.contains(&named)), "never killed in `{job}`: {kills:#?}");
+    }
+}
+
+const JOBS: [&str; 8] =
+    ["assess", "seal", "publish", "provision", "attest", "partition", "score", "merge"];
+
+#[test]
+fn a_run_survives_the_death_of_its_engine_at_every_event() {
+    assert_jobs(&killed_at_every_event(Victim::Engine), &JOBS);
+}
+
+#[test]
+fn a_run_survives_the_death_of_the_owner_at_every_event() {
+    assert_jobs(&killed_at_every_event(Victim::Named("sealift-owner")), &JOBS);
+}
+
+#[test]
+fn a_run_survives_the_death_of_the_operator_at_every_event() {
+    assert_jobs(&killed_at_every_event(Victim::Named("sealift-operator")), &JOBS);
+}
+
+#[test]
+fn a_run_survives_the_death_of_the_key_manager_at_every_event() {
+    assert_jobs(&killed_at_every_event(Victim::Named("sealift-key-manager")), &JOBS);
+}
+
+#[test]
+fn a_run_survives_the_death_of_every_process_at_every_event() {
+    assert_jobs(&killed_at_every_event(Victim::Everything), &JOBS);
+}
