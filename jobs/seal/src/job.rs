@@ -40,7 +40,7 @@ use crate::{
 const FOLDER: &str = "sealed";
 
 /// How many guests may hold a version's key at one time, and how long without attesting again.
-const LEASE: Lease = Lease { guests: 16, seconds: 3_600 };
+const LEASE: Lease = Lease { guests: 64, seconds: 900 };
 
 /// Rows that one user and all users together may have scored with one version, and the bits that
 /// answers may release: a million rows of full scores with 16 labels.

@@ -7,7 +7,7 @@ use object_store::{
     GetOptions, ObjectStore, PutMode, PutOptions, PutPayload,
     local::LocalFileSystem, path::Path,
 };
-use sealift_encrypted_batch::result_object;
+use sealift_encrypted_batch::{partition_object, result_object};
 use sealift_model_store::ModelStore;
 use sealift_signed_document::Digest;
 
@@ -151,11 +151,6 @@ impl GuestStore {
         }
         found.bytes().await.map(Vec::from).map_err(failed)
     }
-}
-
-/// Name of a partition's sealed file in the store.
-fn partition_object(batch_sha256: &Digest, index: u32) -> String {
-    format!("batches/{batch_sha256}/{index}.age")
 }
 
 #[cfg(test)]

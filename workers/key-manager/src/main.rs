@@ -66,10 +66,16 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "{error}");
+            tracing::error!("{}", chain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes on one line: the log's own form keeps only the outermost.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn run(arguments: &Arguments) -> Result<(), StartError> {

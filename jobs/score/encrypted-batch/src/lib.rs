@@ -45,7 +45,7 @@ pub use result_record::{
 };
 pub use results::{
     OpenedResults, ResultLineError, ResultRow, ResultsError, ResultsHead, SealedResults,
-    open_results, parse_results, result_object, seal_results,
+    open_results, parse_results, partition_object, result_object, seal_results,
 };
 pub use row::{
     InputRow, MAX_CUSTOM_ID_BYTES, MAX_FEATURES, MAX_LINE_BYTES, RowBody, RowError, RowProblem,

@@ -61,7 +61,8 @@ impl RowFault {
         }
     }
 
-    pub(crate) fn from_code(code: &str) -> Option<Self> {
+    /// The fault that a record's code names.
+    pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|fault| fault.code() == code)
     }
 }

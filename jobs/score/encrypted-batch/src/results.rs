@@ -33,9 +33,15 @@ pub struct ResultsHead {
     pub rows: u32,
 }
 
-/// Name of a result file in the store, created once and never overwritten.
-pub fn result_object(batch: &Digest, partition: u32, manifest: &Digest) -> String {
-    format!("results/{batch}/{partition}/{manifest}.age")
+/// Name of a sealed partition in the store.
+pub fn partition_object(batch: &Digest, partition: u32) -> String {
+    format!("batches/{batch}/{partition}.age")
+}
+
+/// Name of a result file in the store: content-addressed, so that an attempt that was lost
+/// between writing it and committing its receipt blocks nobody.
+pub fn result_object(batch: &Digest, partition: u32, output: &Digest) -> String {
+    format!("results/{batch}/{partition}/{output}.age")
 }
 
 /// Why results were not made or not opened.

@@ -288,7 +288,7 @@ fn the_needed_pad_covers_every_answer() {
 }
 
 #[test]
-fn result_objects_are_named_by_batch_partition_and_version() {
+fn result_objects_are_named_by_batch_partition_and_content() {
     let (batch, manifest) = (Digest::of(b"batch"), Digest::of(b"manifest"));
     assert_eq!(
         result_object(&batch, 4, &manifest),
