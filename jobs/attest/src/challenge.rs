@@ -50,7 +50,10 @@ impl AttestedGuest {
             .map_err(AttestError::Transport)?;
         let nonce = Nonce::random();
         let path = format!("{ATTEST_PATH}?nonce={}", nonce.to_query());
-        let answer = connection.get(&path).await.map_err(AttestError::Transport)?;
+        let answer = connection
+            .get(&path)
+            .await
+            .map_err(AttestError::Transport)?;
         if answer.status != StatusCode::OK {
             return Err(AttestError::NoEvidence(answer.status));
         }
@@ -66,15 +69,17 @@ impl AttestedGuest {
     ) -> Result<Self, AttestError> {
         if answer.tls_spki_sha256 != peer {
             let (connection, evidence) = (peer, answer.tls_spki_sha256);
-            return Err(AttestError::OtherKey { connection, evidence });
+            return Err(AttestError::OtherKey {
+                connection,
+                evidence,
+            });
         }
         let template = expected.trust.template().document();
         if !template.allows(answer.tee) {
             return Err(AttestError::Tee(answer.tee));
         }
-        let init_data =
-            rerender_equals(template, expected.registered, answer.init_data.as_bytes())
-                .map_err(AttestError::InitData)?;
+        let init_data = rerender_equals(template, expected.registered, answer.init_data.as_bytes())
+            .map_err(AttestError::InitData)?;
         let keys = answer.attested_keys(&peer);
         let report = Expected {
             report_data: attested_keys_report_data(Role::Guest, nonce.as_bytes(), &keys),

@@ -80,7 +80,9 @@ impl AttestError {
             Self::Transport(_) | Self::NoEvidence(_) | Self::Malformed(_) => {
                 "look at the operator's log; is the guest of this build?"
             }
-            Self::OtherKey { .. } => "find out who answers in the guest's place; nothing was sent to it",
+            Self::OtherKey { .. } => {
+                "find out who answers in the guest's place; nothing was sent to it"
+            }
             Self::Tee(_) => "run the guest on a TEE that the owner's template names",
             Self::InitData(_) => "find out what started this guest; deprovision it and run again",
             Self::Evidence(Refusal::UnknownMeasurement { .. }) => {

@@ -31,7 +31,10 @@ impl GuestEvidence {
     /// The TLS key is the one of the asker's own connection, never the one in the answer.
     pub(crate) fn attested_keys(&self, connection: &Digest) -> BTreeMap<String, String> {
         BTreeMap::from([
-            ("receipt".to_owned(), self.receipt_key.thumbprint().to_string()),
+            (
+                "receipt".to_owned(),
+                self.receipt_key.thumbprint().to_string(),
+            ),
             ("tls".to_owned(), connection.to_string()),
         ])
     }

@@ -22,7 +22,10 @@ pub struct AttestedGuests {
 impl AttestedGuests {
     /// Knows no guest yet.
     pub fn new(pods: Arc<Pods>) -> Self {
-        Self { pods, held: Mutex::default() }
+        Self {
+            pods,
+            held: Mutex::default(),
+        }
     }
 
     /// The pods.
@@ -68,7 +71,10 @@ impl AttestedGuests {
     }
 
     async fn serving(&self, pod: &Pod, now_unix: u64) -> Result<Serving, AttestError> {
-        self.pods.serving(&pod.name, now_unix).await.map_err(AttestError::Pod)
+        self.pods
+            .serving(&pod.name, now_unix)
+            .await
+            .map_err(AttestError::Pod)
     }
 
     async fn challenge_at(
@@ -81,9 +87,14 @@ impl AttestedGuests {
         let folder = self.pods.settings().trust();
         let trust = TrustFolder::open(folder, now_unix).map_err(AttestError::Trust)?;
         let registered = self.pods.registered_slots(pod, &trust);
-        let expected = Expectation { trust: &trust, registered: &registered, now_unix };
+        let expected = Expectation {
+            trust: &trust,
+            registered: &registered,
+            now_unix,
+        };
         let guest = Arc::new(AttestedGuest::challenge(&serving.url, expected).await?);
-        self.held().insert(pod.name.clone(), (serving.start, Arc::clone(&guest)));
+        self.held()
+            .insert(pod.name.clone(), (serving.start, Arc::clone(&guest)));
         Ok(guest)
     }
 

@@ -1,5 +1,8 @@
 //! A guest for the tests of the local backend. The model in its init-data says how it behaves.
-#![expect(clippy::print_stdout, reason = "guests announce themselves on standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "guests announce themselves on standard output"
+)]
 
 use std::{env, error::Error, fs, future::pending, process::ExitCode};
 
@@ -45,7 +48,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     let status = status(&sealift);
     let answer = move || async move { Json(status) };
-    server.serve(Router::new().route(STATUS_PATH, get(answer)), pending()).await;
+    server
+        .serve(Router::new().route(STATUS_PATH, get(answer)), pending())
+        .await;
     Ok(ExitCode::SUCCESS)
 }
 

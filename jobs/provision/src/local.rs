@@ -24,7 +24,7 @@ const PUBLISH_DELEGATION: &str = "publish.delegation.json";
 /// Longest announcement: an address in some JSON.
 const MAX_ANNOUNCEMENT_BYTES: u64 = 4 << 10;
 /// How long a guest may take to say where it listens: it makes two keys and reads two small files.
-const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Exit codes of guests for input that has to be changed, and for what was refused.
 const REFUSED_CODES: [i32; 2] = [6, 7];
 
@@ -37,7 +37,10 @@ pub struct LocalBackend {
 impl LocalBackend {
     /// Guests run `executable`, measured anew at each start.
     pub fn new(firmware: SimulatedSp, executable: PathBuf) -> Self {
-        Self { firmware, executable }
+        Self {
+            firmware,
+            executable,
+        }
     }
 }
 
@@ -47,19 +50,27 @@ impl Backend for LocalBackend {
         let (firmware, executable) = (self.firmware.clone(), self.executable.clone());
         let launching = spawn_blocking(move || launch(&firmware, &executable, &start));
         let mut guest = launching.await.map_err(|_| BackendError::ShuttingDown)??;
-        let stdout = guest.child().stdout.take().ok_or(BackendError::Announcement)?;
+        let stdout = guest
+            .child()
+            .stdout
+            .take()
+            .ok_or(BackendError::Announcement)?;
         // Its thread ends with the guest at the latest, because then the pipe closes.
         let hearing = spawn_blocking(move || announcement(stdout));
         let heard = timeout(ANNOUNCEMENT_TIMEOUT, hearing)
             .await
-            .map_err(|_| BackendError::Silent { seconds: ANNOUNCEMENT_TIMEOUT.as_secs() })?
+            .map_err(|_| BackendError::Silent {
+                seconds: ANNOUNCEMENT_TIMEOUT.as_secs(),
+            })?
             .map_err(|_| BackendError::ShuttingDown)?;
         match heard {
             Heard::Address(url) => Ok(Box::new(LocalGuest { guest, url })),
             Heard::Nothing => {
                 let waiting = spawn_blocking(move || guest.child().wait());
                 let status = waiting.await.map_err(|_| BackendError::ShuttingDown)?;
-                Err(status.map_or(BackendError::Announcement, |s| BackendError::EndedEarly(end(s))))
+                Err(status.map_or(BackendError::Announcement, |s| {
+                    BackendError::EndedEarly(end(s))
+                }))
             }
             Heard::Other => Err(BackendError::Announcement),
         }
@@ -120,9 +131,8 @@ fn announcement(stdout: ChildStdout) -> Heard {
         return Heard::Nothing;
     }
     let announced = serde_json::from_str::<Announcement>(&line).ok();
-    let url = announced.and_then(|Announcement { listening }| {
-        format!("https://{listening}").parse().ok()
-    });
+    let url = announced
+        .and_then(|Announcement { listening }| format!("https://{listening}").parse().ok());
     url.map_or(Heard::Other, Heard::Address)
 }
 
@@ -142,6 +152,11 @@ impl Guest for LocalGuest {
 }
 
 fn end(status: ExitStatus) -> GuestEnd {
-    let refused = status.code().is_some_and(|code| REFUSED_CODES.contains(&code));
-    GuestEnd { transient: !refused, text: status.to_string() }
+    let refused = status
+        .code()
+        .is_some_and(|code| REFUSED_CODES.contains(&code));
+    GuestEnd {
+        transient: !refused,
+        text: status.to_string(),
+    }
 }

@@ -44,7 +44,9 @@ impl FromStr for PodName {
     fn from_str(text: &str) -> Result<Self, ParsePodNameError> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let first = text.bytes().next().is_some_and(plain);
-        let rest = text.bytes().all(|b| plain(b) || matches!(b, b'_' | b'.' | b'-'));
+        let rest = text
+            .bytes()
+            .all(|b| plain(b) || matches!(b, b'_' | b'.' | b'-'));
         if first && rest && text.len() <= MAX_BYTES {
             Ok(Self(text.to_owned()))
         } else {
@@ -67,7 +69,9 @@ impl Serialize for PodName {
 
 impl<'de> Deserialize<'de> for PodName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -97,7 +101,18 @@ mod tests {
 
     #[test]
     fn what_could_leave_the_folder_of_specs_is_no_name() {
-        for bad in ["", ".", "..", "../x", "a/b", "/a", "-a", "A", "a b", &"x".repeat(141)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "/a",
+            "-a",
+            "A",
+            "a b",
+            &"x".repeat(141),
+        ] {
             assert_eq!(bad.parse::<PodName>(), Err(ParsePodNameError), "{bad}");
         }
     }

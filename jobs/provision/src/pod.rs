@@ -50,8 +50,19 @@ pub struct Pod {
 impl Pod {
     /// The pod of `run` for a published version.
     pub fn of(run: &str, published: &Published) -> Self {
-        let Published { model, version, serial, manifest_sha256 } = published.clone();
+        let Published {
+            model,
+            version,
+            serial,
+            manifest_sha256,
+        } = published.clone();
         let name = PodName::of(run, &model, &version);
-        Self { name, model, version, serial, manifest_sha256 }
+        Self {
+            name,
+            model,
+            version,
+            serial,
+            manifest_sha256,
+        }
     }
 }

@@ -16,18 +16,24 @@ use sealift_trust_folder::{TrustFolder, TrustFolderError};
 use tokio::{
     sync::Mutex as AsyncMutex,
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{sleep, timeout},
 };
 
-use crate::{Backend, BackendError, Guest, GuestEnd, GuestStart, GuestStatus, Pod, PodName, PodSettings, spec::Specs};
+use crate::{
+    Backend, BackendError, Guest, GuestEnd, GuestStart, GuestStatus, Pod, PodName, PodSettings,
+    spec::Specs,
+};
 
 /// Pause between two questions to a guest that is getting its keys and its model.
 const POLL_PAUSE: Duration = Duration::from_millis(200);
 /// How long a guest may take from its start to serving: it fetches and decrypts a whole model.
-const START_TIMEOUT: Duration = Duration::from_secs(540);
+const START_TIMEOUT: Duration = Duration::from_mins(9);
 /// Reasons of guests that waiting and another start may cure.
-const CURABLE_REASONS: [&str; 3] =
-    ["no answer from the key manager", "no answer from the store", "the guest was interrupted"];
+const CURABLE_REASONS: [&str; 3] = [
+    "no answer from the key manager",
+    "no answer from the store",
+    "the guest was interrupted",
+];
 
 /// Why a pod does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +122,12 @@ impl PodError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Trust(_) => "make the trust folder anew with `sealift reference accept`",
-            Self::Render(_) => "have the owner sign a template that allows this key manager and store",
-            Self::Backend { .. } => "build every binary of the workspace in one profile, then accept it",
+            Self::Render(_) => {
+                "have the owner sign a template that allows this key manager and store"
+            }
+            Self::Backend { .. } => {
+                "build every binary of the workspace in one profile, then accept it"
+            }
             Self::Spec { .. } => "look at the folder of pods in the state folder",
             Self::NoSpec(_) => "start a new run",
             Self::OtherPod(_) => "remove the pod's folder if no run uses it",
@@ -164,7 +174,13 @@ impl Pods {
     /// No guest runs yet.
     pub fn new(settings: PodSettings, backend: Box<dyn Backend>) -> Self {
         let specs = Specs::new(settings.specs());
-        Self { settings, backend, specs, guests: Mutex::default(), starts: AtomicU64::new(0) }
+        Self {
+            settings,
+            backend,
+            specs,
+            guests: Mutex::default(),
+            starts: AtomicU64::new(0),
+        }
     }
 
     /// What all pods have in common.
@@ -206,14 +222,14 @@ impl Pods {
         let mut live = slot.lock().await;
         if let Some(running) = live.as_mut() {
             // Asked again: a guest that lost its lease or its key manager is replaced.
-            let serving = self.wait(name, running).await;
+            let serving = wait(name, running).await;
             if serving.is_ok() {
                 return serving;
             }
             *live = None;
         }
         let mut started = self.start(name, now_unix).await?;
-        let serving = self.wait(name, &mut started).await?;
+        let serving = wait(name, &mut started).await?;
         *live = Some(started);
         Ok(serving)
     }
@@ -226,7 +242,9 @@ impl Pods {
         let slot = self.slot(name);
         let guest = slot.lock().await.take();
         // Ending a guest waits for the process.
-        spawn_blocking(move || drop(guest)).await.map_err(|_| PodError::ShuttingDown)?;
+        spawn_blocking(move || drop(guest))
+            .await
+            .map_err(|_| PodError::ShuttingDown)?;
         self.specs.remove(name)
     }
 
@@ -237,8 +255,7 @@ impl Pods {
 
     async fn start(&self, name: &PodName, now_unix: u64) -> Result<Live, PodError> {
         let pod = self.specs.read(name)?;
-        let trust =
-            TrustFolder::open(self.settings.trust(), now_unix).map_err(PodError::Trust)?;
+        let trust = TrustFolder::open(self.settings.trust(), now_unix).map_err(PodError::Trust)?;
         let registered = self.registered_slots(&pod, &trust);
         let template = trust.template().document();
         let init_data = render(template, &registered, self.settings.operator_slots())
@@ -249,34 +266,60 @@ impl Pods {
             init_data,
             publish_delegation: trust.publish_delegation().clone(),
         };
-        let failed = |source| PodError::Backend { name: name.clone(), source };
+        let failed = |source| PodError::Backend {
+            name: name.clone(),
+            source,
+        };
         let guest = self.backend.start(start).await.map_err(failed)?;
         let start = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!(pod = %name, url = %guest.url(), start, "guest started");
         Ok(Live { guest, start })
     }
+}
 
-    async fn wait(&self, name: &PodName, live: &mut Live) -> Result<Serving, PodError> {
-        let url = live.guest.url().clone();
-        let (began, mut phase) = (Instant::now(), "silent".to_owned());
-        while began.elapsed() < START_TIMEOUT {
-            if let Some(end) = live.guest.ended() {
-                return Err(PodError::Ended { name: name.clone(), end });
-            }
-            match GuestStatus::ask(&url).await {
-                Ok(status) if status.serves() => {
-                    return Ok(Serving { url, start: live.start, status });
-                }
-                Ok(status) if status.failed() => {
-                    let reason = status.reason.unwrap_or_else(|| "it does not say why".to_owned());
-                    return Err(PodError::Failed { name: name.clone(), reason });
-                }
-                Ok(status) => phase = status.phase,
-                Err(error) => log_unanswered(name, &error),
-            }
-            sleep(POLL_PAUSE).await;
+async fn wait(name: &PodName, live: &mut Live) -> Result<Serving, PodError> {
+    let mut phase = "silent".to_owned();
+    let serving = timeout(START_TIMEOUT, poll(name, live, &mut phase)).await;
+    serving.unwrap_or_else(|_| {
+        Err(PodError::TooSlow {
+            name: name.clone(),
+            seconds: START_TIMEOUT.as_secs(),
+            phase,
+        })
+    })
+}
+
+/// Asks until the guest serves, fails or ends; `phase` is how far it was when it was last asked.
+async fn poll(name: &PodName, live: &mut Live, phase: &mut String) -> Result<Serving, PodError> {
+    let url = live.guest.url().clone();
+    loop {
+        if let Some(end) = live.guest.ended() {
+            return Err(PodError::Ended {
+                name: name.clone(),
+                end,
+            });
         }
-        Err(PodError::TooSlow { name: name.clone(), seconds: START_TIMEOUT.as_secs(), phase })
+        match GuestStatus::ask(&url).await {
+            Ok(status) if status.serves() => {
+                return Ok(Serving {
+                    url,
+                    start: live.start,
+                    status,
+                });
+            }
+            Ok(status) if status.failed() => {
+                let reason = status
+                    .reason
+                    .unwrap_or_else(|| "it does not say why".to_owned());
+                return Err(PodError::Failed {
+                    name: name.clone(),
+                    reason,
+                });
+            }
+            Ok(status) => *phase = status.phase,
+            Err(error) => log_unanswered(name, &error),
+        }
+        sleep(POLL_PAUSE).await;
     }
 }
 

@@ -49,7 +49,9 @@ impl Job for Provision {
     async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
         context.stop_if_cancelled()?;
         let pod = Pod::of(context.run(), &input.published);
-        self.pods.create(&pod).map_err(|error| failure(&pod, error))?;
+        self.pods
+            .create(&pod)
+            .map_err(|error| failure(&pod, error))?;
         let serving = tokio::select! {
             serving = self.pods.serving(&pod.name, context.now_unix()) => serving,
             () = context.cancellation().cancelled() => {

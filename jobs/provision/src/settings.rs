@@ -51,7 +51,10 @@ impl PodSettings {
         key_manager: KeyManagerAddress,
     ) -> Result<Self, SettingsError> {
         let refused = |path: &Path| SettingsError::Path(path.to_owned());
-        if let Some(relative) = [store, trust, specs].into_iter().find(|path| !path.is_absolute()) {
+        if let Some(relative) = [store, trust, specs]
+            .into_iter()
+            .find(|path| !path.is_absolute())
+        {
             return Err(refused(relative));
         }
         let store = store.to_str().ok_or_else(|| refused(store))?;

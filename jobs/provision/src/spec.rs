@@ -35,8 +35,16 @@ impl Specs {
         }
         let folder = self.folder(&pod.name);
         let path = folder.join(SPEC);
-        let failed = |source| PodError::Spec { operation: "write", path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+        let failed = |source| PodError::Spec {
+            operation: "write",
+            path: path.clone(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(failed)?;
         let bytes = serde_json::to_vec_pretty(pod).map_err(|error| failed(error.into()))?;
         write_whole(&path, &bytes).map_err(failed)
     }
@@ -44,7 +52,11 @@ impl Specs {
     /// The pod by this name.
     pub(crate) fn read(&self, name: &PodName) -> Result<Pod, PodError> {
         let path = self.folder(name).join(SPEC);
-        let failed = |source| PodError::Spec { operation: "read", path: path.clone(), source };
+        let failed = |source| PodError::Spec {
+            operation: "read",
+            path: path.clone(),
+            source,
+        };
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(PodError::NoSpec(name.clone()));
@@ -58,9 +70,11 @@ impl Specs {
     pub(crate) fn remove(&self, name: &PodName) -> Result<(), PodError> {
         let path = self.folder(name);
         match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(PodError::Spec { operation: "remove", path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PodError::Spec {
+                operation: "remove",
+                path,
+                source,
+            }),
             _ => Ok(()),
         }
     }

@@ -41,8 +41,15 @@ impl GuestStatus {
     /// # Errors
     /// [`ClientError`] if nothing answers, or something that is no status.
     pub async fn ask(url: &ServerUrl) -> Result<Self, ClientError> {
-        let answer = Connection::open_unverified(url, LIMITS).await?.get(STATUS_PATH).await?;
-        if answer.status == StatusCode::OK { answer.json() } else { Ok(Self::unsaid(answer.status)) }
+        let answer = Connection::open_unverified(url, LIMITS)
+            .await?
+            .get(STATUS_PATH)
+            .await?;
+        if answer.status == StatusCode::OK {
+            answer.json()
+        } else {
+            Ok(Self::unsaid(answer.status))
+        }
     }
 
     fn unsaid(status: StatusCode) -> Self {

@@ -51,8 +51,19 @@ pub struct PartitionReference {
 
 impl PartitionReference {
     pub(crate) fn of(partition: &Partition) -> Self {
-        let Partition { index, sha256, bytes, rows, .. } = *partition;
-        Self { index, rows, bytes, sha256 }
+        let Partition {
+            index,
+            sha256,
+            bytes,
+            rows,
+            ..
+        } = *partition;
+        Self {
+            index,
+            rows,
+            bytes,
+            sha256,
+        }
     }
 }
 
@@ -143,14 +154,18 @@ impl UserBatch {
         if opened.batch.digest() == reference.sha256 {
             return Ok(opened);
         }
-        Err(UserBatchError::OtherBatch { folder: reference.folder.clone() })
+        Err(UserBatchError::OtherBatch {
+            folder: reference.folder.clone(),
+        })
     }
 
     fn open_signed_by(folder: &Path, user_key: &VerifyingKey) -> Result<Self, UserBatchError> {
         let envelope = read_batch(folder).map_err(UserBatchError::Folder)?;
-        let batch =
-            VerifiedBatch::verify(&envelope, user_key).map_err(UserBatchError::Batch)?;
-        Ok(Self { batch, folder: folder.to_owned() })
+        let batch = VerifiedBatch::verify(&envelope, user_key).map_err(UserBatchError::Batch)?;
+        Ok(Self {
+            batch,
+            folder: folder.to_owned(),
+        })
     }
 
     /// The batch.
@@ -188,8 +203,14 @@ fn read_user_key(path: &Path) -> Result<VerifyingKey, UserBatchError> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_USER_KEY_BYTES).read_to_string(&mut text))
-        .map_err(|source| UserBatchError::UserKey { path: path.to_owned(), source })?;
+        .map_err(|source| UserBatchError::UserKey {
+            path: path.to_owned(),
+            source,
+        })?;
     text.trim_end()
         .parse()
-        .map_err(|source| UserBatchError::NoKey { path: path.to_owned(), source })
+        .map_err(|source| UserBatchError::NoKey {
+            path: path.to_owned(),
+            source,
+        })
 }

@@ -22,7 +22,10 @@ pub(crate) struct Certificates {
 impl Certificates {
     pub(crate) fn of(context: &JobContext) -> Self {
         let writer = format!("{}-{}-{}", context.job(), context.task(), context.fence());
-        Self { folder: context.artifacts().join(FOLDER), writer }
+        Self {
+            folder: context.artifacts().join(FOLDER),
+            writer,
+        }
     }
 
     /// Keeps a certificate; one that is there already stays as it is.
@@ -33,7 +36,9 @@ impl Certificates {
             return Ok(());
         }
         fs::create_dir_all(&self.folder)?;
-        let beside = self.folder.join(format!("{name}.{}.unfinished", self.writer));
+        let beside = self
+            .folder
+            .join(format!("{name}.{}.unfinished", self.writer));
         let mut file = File::create(&beside)?;
         file.write_all(&serde_json::to_vec(guest)?)?;
         file.sync_all()?;
@@ -49,12 +54,18 @@ impl Certificates {
         let mut paths = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
                 paths.push(path);
             }
         }
         // The order of a folder is nobody's; the file that is made of them is to be the same.
         paths.sort();
-        paths.iter().map(|path| Ok(serde_json::from_slice(&fs::read(path)?)?)).collect()
+        paths
+            .iter()
+            .map(|path| Ok(serde_json::from_slice(&fs::read(path)?)?))
+            .collect()
     }
 }

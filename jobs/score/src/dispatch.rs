@@ -1,17 +1,21 @@
 //! One partition to an attested guest, and its answer.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::StatusCode;
 use sealift_attest::{AttestError, AttestedGuest, AttestedGuests};
 use sealift_encrypted_batch::{Receipt, RowCounts};
 use sealift_job::{JobContext, JobError};
 use sealift_pinned_tls::{Answer, ClientError, ClientLimits};
-use sealift_provision::{GuestStatus, Pod};
+use sealift_provision::{GuestStatus, Pod, PodName};
 use sealift_results_folder::CertifiedGuest;
 use sealift_signed_document::{Digest, DocumentError, Envelope, VerifyingKey};
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::{sync::Mutex as AsyncMutex, time::sleep};
 
 use crate::certificates::Certificates;
 
@@ -21,10 +25,10 @@ pub const SCORE_PATH: &str = "/sealift/v1/score";
 /// A guest works on a partition for half an hour at most before it hangs up; a minute is for the
 /// way. The answer is three documents.
 const LIMITS: ClientLimits = ClientLimits {
-    request: Duration::from_secs(31 * 60),
+    request: Duration::from_mins(31),
     ..ClientLimits::DOCUMENTS
 };
-/// Pause while the guest scores another partition.
+/// Pause while the guest still works for somebody who hung up.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// How often a guest that shows another key than the attested one is challenged anew.
 const CHALLENGES: u32 = 2;
@@ -102,7 +106,9 @@ impl DispatchError {
             Self::NotAttested(error) => error.is_transient(),
             Self::Transport(_) | Self::Certificates(_) => true,
             // A guest that failed for good is replaced by the next attempt.
-            Self::Refused { code, retryable, .. } => *retryable || code == "model_not_ready",
+            Self::Refused {
+                code, retryable, ..
+            } => *retryable || code == "model_not_ready",
             Self::Unexplained(status) => {
                 status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT
             }
@@ -142,10 +148,39 @@ impl DispatchError {
     }
 }
 
-/// Dispatches until the guest has scored, refused or gone; waits while it is busy.
-///
+/// Dispatches to attested guests, and to each of them one partition at a time: that is what a
+/// guest takes on, and who waits here is served in turn.
+pub(crate) struct Dispatcher {
+    guests: Arc<AttestedGuests>,
+    turns: Mutex<BTreeMap<PodName, Arc<AsyncMutex<()>>>>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(guests: Arc<AttestedGuests>) -> Self {
+        Self {
+            guests,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// Waits for the pod's turn, then dispatches until the guest has scored, refused or gone.
+    pub(crate) async fn score(
+        &self,
+        pod: &Pod,
+        asked: &Dispatch,
+        context: &JobContext,
+    ) -> Result<Scored, DispatchError> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(pod.name.clone()).or_default())
+        };
+        let _turn = turn.lock().await;
+        dispatch(&self.guests, pod, asked, context).await
+    }
+}
+
 /// Takes no address: the only way to a guest is its [`AttestedGuest`].
-pub(crate) async fn dispatch(
+async fn dispatch(
     guests: &AttestedGuests,
     pod: &Pod,
     dispatch: &Dispatch,
@@ -161,7 +196,9 @@ pub(crate) async fn dispatch(
             Ok(answer) => match read(&answer)? {
                 Read::Scored(scored) => {
                     check(&guest, dispatch, &scored)?;
-                    certificates.keep(&scored.certified()).map_err(DispatchError::Certificates)?;
+                    certificates
+                        .keep(&scored.certified())
+                        .map_err(DispatchError::Certificates)?;
                     return Ok(*scored);
                 }
                 Read::Busy => sleep(BUSY_PAUSE).await,
@@ -178,12 +215,19 @@ pub(crate) async fn dispatch(
 /// Keeps the certificate that a guest shows before it works: should this process end before the
 /// answer comes, the receipt that then counts could not be verified without it.
 fn keep_shown(certificates: &Certificates, status: GuestStatus) -> Result<(), DispatchError> {
-    let GuestStatus { guest_certificate, session_grant, .. } = status;
+    let GuestStatus {
+        guest_certificate,
+        session_grant,
+        ..
+    } = status;
     let (Some(guest_certificate), Some(session_grant)) = (guest_certificate, session_grant) else {
         return Ok(());
     };
     certificates
-        .keep(&CertifiedGuest { guest_certificate, session_grant })
+        .keep(&CertifiedGuest {
+            guest_certificate,
+            session_grant,
+        })
         .map_err(DispatchError::Certificates)
 }
 
@@ -199,9 +243,15 @@ fn read(answer: &Answer) -> Result<Read, DispatchError> {
     }
     match answer.json::<Refused>() {
         Ok(refused) if refused.code == "busy" => Ok(Read::Busy),
-        Ok(Refused { code, retryable, message }) => {
-            Err(DispatchError::Refused { code, retryable, message })
-        }
+        Ok(Refused {
+            code,
+            retryable,
+            message,
+        }) => Err(DispatchError::Refused {
+            code,
+            retryable,
+            message,
+        }),
         Err(_) => Err(DispatchError::Unexplained(answer.status)),
     }
 }
@@ -218,7 +268,10 @@ fn check(guest: &AttestedGuest, asked: &Dispatch, scored: &Scored) -> Result<(),
         ("run", said.run == asked.run),
         ("output", said.output_sha256 == scored.output_sha256),
         ("rows", said.rows == scored.rows),
-        ("certificate", said.guest_cert_sha256 == scored.guest_certificate.digest()),
+        (
+            "certificate",
+            said.guest_cert_sha256 == scored.guest_certificate.digest(),
+        ),
     ] {
         if !same {
             return Err(DispatchError::OtherReceipt(what));

@@ -12,7 +12,7 @@ use sealift_pinned_tls::{ClientError, ClientLimits, Connection};
 use sealift_provision::KeyManagerAddress;
 use sealift_results_folder::{CertifiedGuest, KeyManagerProof, ReceiptsFile};
 use sealift_signed_document::Envelope;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 /// How long a run's last receipt may wait for a witness: one cosigns at least every minute.
 const WITNESS_PATIENCE: Duration = Duration::from_secs(90);
@@ -28,7 +28,7 @@ pub enum ProofError {
         "the key manager does not vouch for the run: a partition has no receipt of this run that \
          counts, or no witness has cosigned the log since"
     )]
-    NotComplete(#[source] KeyManagerClientError),
+    NotComplete,
     /// It does not answer, or not in its forms.
     #[error("the key manager did not answer")]
     Client(#[source] KeyManagerClientError),
@@ -44,7 +44,7 @@ impl ProofError {
     /// Whether trying again later can help without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NotComplete(_) => true,
+            Self::NotComplete => true,
             Self::Client(error) => error.is_transient(),
             Self::Log(error) => error.is_transient(),
             Self::LogRefused(status) => status.is_server_error(),
@@ -59,12 +59,21 @@ pub(crate) async fn receipts_file(
     certificates: Vec<CertifiedGuest>,
 ) -> Result<ReceiptsFile, ProofError> {
     let client = KeyManagerClient::new(key_manager.url.clone(), Some(key_manager.tls_sha256));
-    let RunReceiptAnswer { run_receipt, receipts } = run_receipt(&client, request).await?;
+    let RunReceiptAnswer {
+        run_receipt,
+        receipts,
+    } = run_receipt(&client, request).await?;
     let nonce = Nonce::random();
     let evidence = client.evidence(&nonce).await.map_err(ProofError::Client)?;
     let log_key = log_key(key_manager).await?;
     let key_manager = KeyManagerProof { nonce, evidence };
-    Ok(ReceiptsFile { receipts, certificates, run_receipt, key_manager, log_key })
+    Ok(ReceiptsFile {
+        receipts,
+        certificates,
+        run_receipt,
+        key_manager,
+        log_key,
+    })
 }
 
 /// Asks until the witness has seen the last receipt.
@@ -72,23 +81,26 @@ async fn run_receipt(
     client: &KeyManagerClient,
     request: &RunReceiptRequest,
 ) -> Result<RunReceiptAnswer, ProofError> {
-    let began = Instant::now();
-    loop {
-        match client.run_receipt(request).await {
-            Ok(answer) => return Ok(answer),
-            Err(error @ KeyManagerClientError::Refused { status: StatusCode::FORBIDDEN }) => {
-                if began.elapsed() >= WITNESS_PATIENCE {
-                    return Err(ProofError::NotComplete(error));
-                }
+    let asking = async {
+        loop {
+            match client.run_receipt(request).await {
+                Err(KeyManagerClientError::Refused {
+                    status: StatusCode::FORBIDDEN,
+                }) => {}
+                answer => return answer.map_err(ProofError::Client),
             }
-            Err(error) => return Err(ProofError::Client(error)),
+            sleep(PAUSE).await;
         }
-        sleep(PAUSE).await;
-    }
+    };
+    timeout(WITNESS_PATIENCE, asking)
+        .await
+        .unwrap_or(Err(ProofError::NotComplete))
 }
 
 async fn log_key(key_manager: &KeyManagerAddress) -> Result<Envelope, ProofError> {
-    let KeyManagerAddress { url, tls_sha256, .. } = key_manager;
+    let KeyManagerAddress {
+        url, tls_sha256, ..
+    } = key_manager;
     let mut connection = Connection::open_pinned(url, *tls_sha256, ClientLimits::DOCUMENTS)
         .await
         .map_err(ProofError::Log)?;

@@ -21,7 +21,8 @@ use sealift_trust_folder::{TrustFolder, TrustFolderError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchReference, BatchStore, Part, ProofError, UserBatch, certificates::Certificates,
+    BatchReference, BatchStore, Part, ProofError, UserBatch,
+    certificates::Certificates,
     key_manager::receipts_file,
     partition::{store_failure, unusable},
 };
@@ -149,7 +150,10 @@ impl Job for Merge {
         let key = batch.user_key();
         // From an attempt whose worker was lost before it could say so.
         if let Ok(found) = verify(&results, opened.folder(), &trust, key, now) {
-            return Ok(Output { rows: rows_of(found.chain()), results });
+            return Ok(Output {
+                rows: rows_of(found.chain()),
+                results,
+            });
         }
         let request = RunReceiptRequest {
             run: context.run().to_owned(),
@@ -165,8 +169,15 @@ impl Job for Merge {
             }
         };
         self.write(batch, (&receipts, &chain), context).await?;
-        context.log(format!("results in {} (assurance {})", results.display(), chain.assurance()));
-        Ok(Output { rows: rows_of(&chain), results })
+        context.log(format!(
+            "results in {} (assurance {})",
+            results.display(),
+            chain.assurance()
+        ));
+        Ok(Output {
+            rows: rows_of(&chain),
+            results,
+        })
     }
 
     async fn undo(
@@ -193,11 +204,16 @@ impl Merge {
         (batch, trust): (&VerifiedBatch, &TrustFolder),
         context: &JobContext,
     ) -> Result<(ReceiptsFile, VerifiedChain), MergeError> {
-        let certificates = Certificates::of(context).read().map_err(MergeError::Artifacts)?;
+        let certificates = Certificates::of(context)
+            .read()
+            .map_err(MergeError::Artifacts)?;
         let key_manager = self.settings.key_manager();
-        let mut file =
-            receipts_file(key_manager, request, certificates).await.map_err(MergeError::Proof)?;
-        let chain = file.verify(batch, trust, context.now_unix()).map_err(MergeError::Results)?;
+        let mut file = receipts_file(key_manager, request, certificates)
+            .await
+            .map_err(MergeError::Proof)?;
+        let chain = file
+            .verify(batch, trust, context.now_unix())
+            .map_err(MergeError::Results)?;
         let used: BTreeSet<_> = chain
             .run()
             .receipts()
@@ -205,7 +221,8 @@ impl Merge {
             .map(|receipt| receipt.document().guest_cert_sha256)
             .collect();
         // Of guests that ended before any of their receipts counted.
-        file.certificates.retain(|guest| used.contains(&guest.guest_certificate.digest()));
+        file.certificates
+            .retain(|guest| used.contains(&guest.guest_certificate.digest()));
         Ok((file, chain))
     }
 
@@ -247,7 +264,11 @@ impl Merge {
 fn serial_of(batch: &VerifiedBatch, parts: &[Part]) -> Result<u64, MergeError> {
     let indexes: BTreeSet<_> = parts.iter().map(|part| part.index).collect();
     let serials: BTreeSet<_> = parts.iter().map(|part| part.serial).collect();
-    let wanted = batch.document().partitions.iter().map(|partition| partition.index);
+    let wanted = batch
+        .document()
+        .partitions
+        .iter()
+        .map(|partition| partition.index);
     let whole = parts.len() == indexes.len() && indexes.into_iter().eq(wanted);
     match (whole, serials.len(), serials.first()) {
         (true, 1, Some(serial)) => Ok(*serial),
@@ -256,14 +277,18 @@ fn serial_of(batch: &VerifiedBatch, parts: &[Part]) -> Result<u64, MergeError> {
 }
 
 fn rows_of(chain: &VerifiedChain) -> Rows {
-    chain.run().receipts().iter().fold(Rows::default(), |sum, receipt| {
-        let rows = receipt.document().rows;
-        Rows {
-            read: sum.read + u64::from(rows.read),
-            ok: sum.ok + u64::from(rows.ok),
-            error: sum.error + u64::from(rows.error),
-        }
-    })
+    chain
+        .run()
+        .receipts()
+        .iter()
+        .fold(Rows::default(), |sum, receipt| {
+            let rows = receipt.document().rows;
+            Rows {
+                read: sum.read + u64::from(rows.read),
+                ok: sum.ok + u64::from(rows.ok),
+                error: sum.error + u64::from(rows.error),
+            }
+        })
 }
 
 fn largest_result(pad: u32, rows: u32) -> u64 {

@@ -53,8 +53,8 @@ impl Job for SplitBatch {
     type Output = Output;
 
     async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
-        let opened = UserBatch::open(&input.batch)
-            .map_err(|error| unusable("read the batch", error))?;
+        let opened =
+            UserBatch::open(&input.batch).map_err(|error| unusable("read the batch", error))?;
         let partitions = &opened.batch().document().partitions;
         let total = partitions.len() as u64;
         context.progress(0, total, "partitions");
@@ -64,7 +64,10 @@ impl Job for SplitBatch {
             context.progress(done as u64 + 1, total, "partitions");
         }
         let partitions = partitions.iter().map(PartitionReference::of).collect();
-        Ok(Output { batch: opened.reference(), partitions })
+        Ok(Output {
+            batch: opened.reference(),
+            partitions,
+        })
     }
 
     async fn undo(
@@ -83,9 +86,14 @@ impl SplitBatch {
         let (folder, entry) = (opened.folder().to_owned(), entry.clone());
         let (batch, index, sha256) = (opened.batch().digest(), entry.index, entry.sha256);
         let reading = spawn_blocking(move || checked(folder, &entry));
-        let read = reading.await.map_err(|error| JobError::transient(&operation, error))?;
+        let read = reading
+            .await
+            .map_err(|error| JobError::transient(&operation, error))?;
         let file = read.map_err(|error| unusable(&operation, error))?;
-        let kept = self.store.keep_partition(&batch, index, (&sha256, file)).await;
+        let kept = self
+            .store
+            .keep_partition(&batch, index, (&sha256, file))
+            .await;
         kept.map_err(|error| store_failure(operation, error))
     }
 }

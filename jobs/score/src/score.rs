@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BatchReference, PartitionReference, UserBatch,
-    dispatch::{Dispatch, dispatch},
+    dispatch::{Dispatch, Dispatcher},
     partition::unusable,
 };
 
@@ -62,13 +62,15 @@ pub struct Part {
 
 /// `score@1`.
 pub struct Score {
-    guests: Arc<AttestedGuests>,
+    dispatcher: Dispatcher,
 }
 
 impl Score {
     /// Dispatches to the guests of `guests`.
     pub fn new(guests: Arc<AttestedGuests>) -> Self {
-        Self { guests }
+        Self {
+            dispatcher: Dispatcher::new(guests),
+        }
     }
 }
 
@@ -82,7 +84,9 @@ impl Job for Score {
         let operation = format!("score partition {}", input.partition.index);
         let opened = UserBatch::open_referenced(&input.batch)
             .map_err(|error| unusable(&operation, error))?;
-        let entry = opened.partition(&input.partition).map_err(|error| unusable(&operation, error))?;
+        let entry = opened
+            .partition(&input.partition)
+            .map_err(|error| unusable(&operation, error))?;
         let rows = u64::from(entry.rows);
         context.progress(0, rows, "rows");
         let asked = Dispatch {
@@ -93,16 +97,22 @@ impl Job for Score {
             attempt: context.attempt(),
         };
         let scored = tokio::select! {
-            scored = dispatch(&self.guests, &input.pod, &asked, context) => scored,
+            scored = self.dispatcher.score(&input.pod, &asked, context) => scored,
             () = context.cancellation().cancelled() => {
                 return Err(JobError::transient(operation, "the attempt was asked to stop"));
             }
         };
         let scored = scored.map_err(|error| error.into_job_error(operation))?;
         context.progress(rows, rows, "rows");
-        let counts = if scored.counted { "" } else { "; an earlier receipt counts" };
+        let counts = if scored.counted {
+            ""
+        } else {
+            "; an earlier receipt counts"
+        };
         let (index, seconds) = (entry.index, scored.seconds);
-        context.log(format!("partition {index}: {rows} rows in {seconds:.1} s{counts}"));
+        context.log(format!(
+            "partition {index}: {rows} rows in {seconds:.1} s{counts}"
+        ));
         let part = Part {
             index: entry.index,
             serial: input.pod.serial,

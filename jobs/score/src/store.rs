@@ -3,8 +3,7 @@
 use std::{path::Path as FilePath, sync::Arc};
 
 use object_store::{
-    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload,
-    local::LocalFileSystem, path::Path,
+    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, local::LocalFileSystem, path::Path,
 };
 use sealift_encrypted_batch::result_object;
 use sealift_signed_document::Digest;
@@ -63,9 +62,11 @@ impl BatchStore {
     /// # Errors
     /// [`BatchStoreError::Folder`].
     pub fn in_folder(folder: &FilePath) -> Result<Self, BatchStoreError> {
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|source| {
-            BatchStoreError::Folder { folder: folder.display().to_string(), source }
-        })?;
+        let store =
+            LocalFileSystem::new_with_prefix(folder).map_err(|source| BatchStoreError::Folder {
+                folder: folder.display().to_string(),
+                source,
+            })?;
         Ok(Self(Arc::new(store.with_fsync(true))))
     }
 
@@ -83,12 +84,20 @@ impl BatchStore {
         let object = Path::from(format!("batches/{batch}/{index}.age"));
         let bytes = file.len() as u64;
         let create = PutOptions::from(PutMode::Create);
-        match self.0.put_opts(&object, PutPayload::from(file), create).await {
+        match self
+            .0
+            .put_opts(&object, PutPayload::from(file), create)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(object_store::Error::AlreadyExists { .. }) => {
                 self.read(object, sha256, bytes).await.map(drop)
             }
-            Err(source) => Err(BatchStoreError::Store { operation: "create", object, source }),
+            Err(source) => Err(BatchStoreError::Store {
+                operation: "create",
+                object,
+                source,
+            }),
         }
     }
 
@@ -103,10 +112,16 @@ impl BatchStore {
         sha256: &Digest,
         max: u64,
     ) -> Result<Vec<u8>, BatchStoreError> {
-        self.read(Path::from(result_object(batch, index, sha256)), sha256, max).await
+        self.read(Path::from(result_object(batch, index, sha256)), sha256, max)
+            .await
     }
 
-    async fn read(&self, object: Path, sha256: &Digest, max: u64) -> Result<Vec<u8>, BatchStoreError> {
+    async fn read(
+        &self,
+        object: Path,
+        sha256: &Digest,
+        max: u64,
+    ) -> Result<Vec<u8>, BatchStoreError> {
         let failed = |source| BatchStoreError::Store {
             operation: "read",
             object: object.clone(),

@@ -1,5 +1,8 @@
 //! From a sealed batch to a verified results folder, with guest and key manager in this process.
-#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step of a test that fails is a test that fails"
+)]
 
 use std::{
     fs,
@@ -43,7 +46,16 @@ impl Zone {
         let pod = world.pod();
         pods.create(&pod).unwrap();
         let score = Score::new(Arc::new(AttestedGuests::new(Arc::clone(&pods))));
-        Self { world, sealed, key_manager, settings, played, pods, pod, score }
+        Self {
+            world,
+            sealed,
+            key_manager,
+            settings,
+            played,
+            pods,
+            pod,
+            score,
+        }
     }
 
     fn store(&self) -> BatchStore {
@@ -51,8 +63,12 @@ impl Zone {
     }
 
     async fn partition(&self) -> Result<PartitionOutput, JobError> {
-        let input = PartitionInput { batch: self.sealed.folder.clone() };
-        SplitBatch::new(self.store()).run(&input, &context(&self.world)).await
+        let input = PartitionInput {
+            batch: self.sealed.folder.clone(),
+        };
+        SplitBatch::new(self.store())
+            .run(&input, &context(&self.world))
+            .await
     }
 
     async fn score_one(&self, split: &PartitionOutput, index: usize) -> Result<Part, JobError> {
@@ -71,7 +87,10 @@ impl Zone {
         for index in 0..split.partitions.len() {
             parts.push(self.score_one(&split, index).await.unwrap());
         }
-        MergeInput { batch: split.batch, parts }
+        MergeInput {
+            batch: split.batch,
+            parts,
+        }
     }
 
     fn merging(&self) -> Merge {
@@ -83,7 +102,10 @@ impl Zone {
     }
 
     fn verify(&self) -> VerifiedResults {
-        let (results, trust) = (self.world.path("artifacts").join("results"), self.world.trust());
+        let (results, trust) = (
+            self.world.path("artifacts").join("results"),
+            self.world.trust(),
+        );
         let user = self.sealed.user.public();
         verify(&results, &self.sealed.folder, &trust, &user, NOW).unwrap()
     }
@@ -107,14 +129,25 @@ fn is_transient(error: &JobError) -> bool {
 async fn a_batch_is_scored_and_merged_into_results_that_its_user_verifies() {
     let zone = Zone::new().await;
     let input = zone.scored().await;
-    assert!(input.parts.iter().all(|part| part.counted && part.serial == zone.pod.serial));
+    assert!(
+        input
+            .parts
+            .iter()
+            .all(|part| part.counted && part.serial == zone.pod.serial)
+    );
     let output = zone.merge(&input).await.unwrap();
-    assert_eq!((output.rows.read, output.rows.ok, output.rows.error), (5, 5, 0));
+    assert_eq!(
+        (output.rows.read, output.rows.ok, output.rows.error),
+        (5, 5, 0)
+    );
     let verified = zone.verify();
     assert_eq!(verified.run().run_receipt().run, RUN);
     for part in &input.parts {
         let file = fs::read(output.results.join(result_file(part.index))).unwrap();
-        assert_eq!(sealift_signed_document::Digest::of(&file), part.output_sha256);
+        assert_eq!(
+            sealift_signed_document::Digest::of(&file),
+            part.output_sha256
+        );
     }
 }
 
@@ -123,10 +156,19 @@ async fn partitions_are_kept_under_the_batch_and_again_is_success() {
     let zone = Zone::new().await;
     let first = zone.partition().await.unwrap();
     assert_eq!(zone.partition().await.unwrap(), first);
-    assert_eq!(first.partitions.iter().map(|p| p.rows).collect::<Vec<_>>(), [2, 2, 1]);
+    assert_eq!(
+        first.partitions.iter().map(|p| p.rows).collect::<Vec<_>>(),
+        [2, 2, 1]
+    );
     for partition in &first.partitions {
-        let object = format!("store/batches/{}/{}.age", first.batch.sha256, partition.index);
-        assert_eq!(fs::metadata(zone.world.path(&object)).unwrap().len(), partition.bytes);
+        let object = format!(
+            "store/batches/{}/{}.age",
+            first.batch.sha256, partition.index
+        );
+        assert_eq!(
+            fs::metadata(zone.world.path(&object)).unwrap().len(),
+            partition.bytes
+        );
     }
 }
 
@@ -138,17 +180,27 @@ async fn a_changed_or_missing_partition_is_named() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
     let error = zone.partition().await.unwrap_err();
-    assert!(error.remedy().is_some() && cause(&error).contains("00001.age"), "{}", cause(&error));
+    assert!(
+        error.remedy().is_some() && cause(&error).contains("00001.age"),
+        "{}",
+        cause(&error)
+    );
     fs::remove_file(&file).unwrap();
     let error = zone.partition().await.unwrap_err();
-    assert!(error.remedy().is_some() && cause(&error).contains("00001.age"), "{}", cause(&error));
+    assert!(
+        error.remedy().is_some() && cause(&error).contains("00001.age"),
+        "{}",
+        cause(&error)
+    );
 }
 
 #[tokio::test]
 async fn a_batch_without_its_key_or_under_another_one_is_refused() {
     let zone = Zone::new().await;
     let key = zone.sealed.folder.join("user.pub");
-    let other = sealift_signed_document::SigningKey::generate().public().to_string();
+    let other = sealift_signed_document::SigningKey::generate()
+        .public()
+        .to_string();
     fs::write(&key, other).unwrap();
     assert!(zone.partition().await.unwrap_err().remedy().is_some());
     fs::remove_file(&key).unwrap();
@@ -160,7 +212,9 @@ async fn a_batch_without_its_key_or_under_another_one_is_refused() {
 async fn other_bytes_at_a_partitions_address_are_not_passed_off_as_uploaded() {
     let zone = Zone::new().await;
     let split = zone.partition().await.unwrap();
-    let object = zone.world.path(&format!("store/batches/{}/0.age", split.batch.sha256));
+    let object = zone
+        .world
+        .path(&format!("store/batches/{}/0.age", split.batch.sha256));
     fs::write(object, b"other").unwrap();
     assert!(zone.partition().await.unwrap_err().remedy().is_some());
 }
@@ -169,9 +223,19 @@ async fn other_bytes_at_a_partitions_address_are_not_passed_off_as_uploaded() {
 async fn a_guest_that_is_refused_receives_no_dispatch() {
     let zone = Zone::new().await;
     let split = zone.partition().await.unwrap();
-    for spoil in [Spoil::NamesOtherTlsKey, Spoil::HostData, Spoil::EvidenceOfOtherTlsKey] {
+    for spoil in [
+        Spoil::NamesOtherTlsKey,
+        Spoil::HostData,
+        Spoil::EvidenceOfOtherTlsKey,
+    ] {
         *zone.played.spoil.lock().unwrap() = spoil;
-        assert!(zone.score_one(&split, 0).await.unwrap_err().remedy().is_some());
+        assert!(
+            zone.score_one(&split, 0)
+                .await
+                .unwrap_err()
+                .remedy()
+                .is_some()
+        );
     }
     assert_eq!(zone.played.dispatches.load(Ordering::SeqCst), 0);
 }
@@ -184,6 +248,20 @@ async fn a_busy_guest_is_waited_for() {
     zone.played.refusals.lock().unwrap().push((503, busy));
     zone.score_one(&split, 0).await.unwrap();
     assert_eq!(zone.played.dispatches.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn partitions_that_are_dispatched_together_reach_the_guest_in_turn() {
+    let zone = Zone::new().await;
+    let split = zone.partition().await.unwrap();
+    let (first, second, third) = tokio::join!(
+        zone.score_one(&split, 0),
+        zone.score_one(&split, 1),
+        zone.score_one(&split, 2)
+    );
+    assert!(first.unwrap().counted && second.unwrap().counted && third.unwrap().counted);
+    assert!(!zone.played.overlapped.load(Ordering::SeqCst));
+    assert_eq!(zone.played.challenges.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -204,7 +282,11 @@ async fn a_guests_word_decides_whether_a_later_attempt_can_go_better() {
         assert_eq!(is_transient(&error), transient, "{code}");
         assert!(cause(&error).contains("because"), "{code}");
     }
-    zone.played.refusals.lock().unwrap().push((408, json!(null)));
+    zone.played
+        .refusals
+        .lock()
+        .unwrap()
+        .push((408, json!(null)));
     assert!(is_transient(&zone.score_one(&split, 0).await.unwrap_err()));
 }
 
@@ -222,10 +304,22 @@ async fn another_batch_in_the_folder_is_not_scored_in_its_place() {
     let zone = Zone::new().await;
     let mut split = zone.partition().await.unwrap();
     split.batch.sha256 = sealift_signed_document::Digest::of(b"another");
-    assert!(zone.score_one(&split, 0).await.unwrap_err().remedy().is_some());
+    assert!(
+        zone.score_one(&split, 0)
+            .await
+            .unwrap_err()
+            .remedy()
+            .is_some()
+    );
     let mut split = zone.partition().await.unwrap();
     split.partitions[0].rows += 1;
-    assert!(zone.score_one(&split, 0).await.unwrap_err().remedy().is_some());
+    assert!(
+        zone.score_one(&split, 0)
+            .await
+            .unwrap_err()
+            .remedy()
+            .is_some()
+    );
     assert_eq!(zone.played.dispatches.load(Ordering::SeqCst), 0);
 }
 
@@ -240,7 +334,12 @@ async fn a_guest_that_ended_between_partitions_is_replaced_and_attested_again() 
     }
     assert_eq!(zone.played.starts.load(Ordering::SeqCst), 2);
     assert_eq!(zone.played.challenges.load(Ordering::SeqCst), 2);
-    zone.merge(&MergeInput { batch: split.batch, parts }).await.unwrap();
+    zone.merge(&MergeInput {
+        batch: split.batch,
+        parts,
+    })
+    .await
+    .unwrap();
     let file = ReceiptsFile::read(&zone.world.path("artifacts").join("results")).unwrap();
     assert_eq!(file.certificates.len(), 2);
     zone.verify();
@@ -281,7 +380,10 @@ async fn a_receipt_whose_answer_was_lost_still_verifies_if_its_guest_showed_its_
     let zone = Zone::new().await;
     zone.played.shows_certificate.store(true, Ordering::SeqCst);
     let input = zone.scored().await;
-    let (kept, folder) = (zone.world.path("kept"), zone.world.path("artifacts/certificates"));
+    let (kept, folder) = (
+        zone.world.path("kept"),
+        zone.world.path("artifacts/certificates"),
+    );
     fs::rename(&folder, &kept).unwrap();
     // Only what the guest showed before its work.
     let split = zone.partition().await.unwrap();
@@ -299,7 +401,11 @@ async fn without_the_certificate_of_a_counted_receipt_nothing_is_left_behind() {
     let input = zone.scored().await;
     fs::remove_dir_all(zone.world.path("artifacts/certificates")).unwrap();
     let error = zone.merge(&input).await.unwrap_err();
-    assert!(error.remedy().is_some() && cause(&error).contains("guest-cert"), "{}", cause(&error));
+    assert!(
+        error.remedy().is_some() && cause(&error).contains("guest-cert"),
+        "{}",
+        cause(&error)
+    );
     assert!(!zone.world.path("artifacts/results").exists());
 }
 
@@ -320,7 +426,11 @@ async fn merging_again_finds_the_results_and_damaged_ones_are_made_anew() {
     let receipts = first.results.join("receipts.json");
     let written = fs::read(&receipts).unwrap();
     assert_eq!(zone.merge(&input).await.unwrap(), first);
-    assert_eq!(fs::read(&receipts).unwrap(), written, "a fresh nonce would show");
+    assert_eq!(
+        fs::read(&receipts).unwrap(),
+        written,
+        "a fresh nonce would show"
+    );
     fs::remove_file(first.results.join(result_file(0))).unwrap();
     assert_eq!(zone.merge(&input).await.unwrap(), first);
     zone.verify();
@@ -343,7 +453,9 @@ async fn a_result_file_that_the_store_lost_or_changed_is_named() {
     let zone = Zone::new().await;
     let input = zone.scored().await;
     let (batch, sha256) = (input.batch.sha256, input.parts[2].output_sha256);
-    let object = zone.world.path(&format!("store/results/{batch}/2/{sha256}.age"));
+    let object = zone
+        .world
+        .path(&format!("store/results/{batch}/2/{sha256}.age"));
     fs::write(&object, b"other").unwrap();
     let error = zone.merge(&input).await.unwrap_err();
     assert!(cause(&error).contains("other bytes"), "{}", cause(&error));
@@ -358,7 +470,7 @@ async fn parts_that_are_not_one_per_partition_by_one_version_are_refused() {
     let zone = Zone::new().await;
     let input = zone.scored().await;
     let spoiled: [fn(&mut Vec<Part>); 4] = [
-        |parts| drop(parts.pop()),
+        |parts| parts.truncate(2),
         |parts| parts.push(parts[0].clone()),
         |parts| parts[1].serial += 1,
         Vec::clear,
@@ -367,7 +479,13 @@ async fn parts_that_are_not_one_per_partition_by_one_version_are_refused() {
         let mut parts = input.parts.clone();
         spoil(&mut parts);
         let batch = input.batch.clone();
-        assert!(zone.merge(&MergeInput { batch, parts }).await.unwrap_err().remedy().is_some());
+        assert!(
+            zone.merge(&MergeInput { batch, parts })
+                .await
+                .unwrap_err()
+                .remedy()
+                .is_some()
+        );
     }
 }
 
@@ -377,7 +495,10 @@ async fn undoing_a_merge_removes_its_folders_and_finding_none_is_success() {
     let input = zone.scored().await;
     let output = zone.merge(&input).await.unwrap();
     for _ in 0..2 {
-        zone.merging().undo(&input, None, &context(&zone.world)).await.unwrap();
+        zone.merging()
+            .undo(&input, None, &context(&zone.world))
+            .await
+            .unwrap();
         assert!(!output.results.exists());
     }
 }

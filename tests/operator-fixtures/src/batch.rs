@@ -56,11 +56,21 @@ impl SealedBatch {
         seal_batch(rows.as_bytes(), &recipient, &user, &options, &folder).unwrap();
         fs::write(folder.join("user.pub"), user.public().to_string()).unwrap();
         let batch = VerifiedBatch::verify(&read_batch(&folder).unwrap(), &user.public());
-        Self { folder, user, batch: batch.unwrap() }
+        Self {
+            folder,
+            user,
+            batch: batch.unwrap(),
+        }
     }
 
     /// What an honest guest with this certificate says about a partition.
-    pub fn receipt(&self, partition: u32, output: &[u8], guest: &CertifiedGuest, session: &SessionGrant) -> Receipt {
+    pub fn receipt(
+        &self,
+        partition: u32,
+        output: &[u8],
+        guest: &CertifiedGuest,
+        session: &SessionGrant,
+    ) -> Receipt {
         receipt(&self.batch, partition, Digest::of(output), (guest, session))
     }
 }
@@ -80,7 +90,11 @@ pub(crate) fn receipt(
         attempt: 1,
         input_sha256: entry.sha256,
         output_sha256,
-        rows: RowCounts { read: entry.rows, ok: entry.rows, error: 0 },
+        rows: RowCounts {
+            read: entry.rows,
+            ok: entry.rows,
+            error: 0,
+        },
         manifest_sha256: session.manifest_sha256,
         template_sha256: session.template_sha256,
         evidence_sha256: session.evidence_sha256,

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::{AtomicBool, AtomicU32, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -91,6 +94,9 @@ pub struct Played {
     pub shows_certificate: AtomicBool,
     /// Whether answers carry a receipt that another key signed.
     pub foreign_receipts: AtomicBool,
+    /// Whether a dispatch arrived while another one was being worked on.
+    pub overlapped: AtomicBool,
+    scoring: AtomicBool,
     /// Ends the guests that are running.
     ends: Mutex<Vec<Arc<AtomicBool>>>,
     switches: Mutex<Vec<CertificateSwitch>>,
@@ -126,13 +132,27 @@ impl GuestBackend {
     pub fn new(world: &World) -> (Self, Arc<Played>) {
         let played = Arc::new(Played::default());
         let (firmware, store) = (world.firmware.clone(), world.path("store"));
-        (Self { firmware, store, ledger: None, played: Arc::clone(&played) }, played)
+        (
+            Self {
+                firmware,
+                store,
+                ledger: None,
+                played: Arc::clone(&played),
+            },
+            played,
+        )
     }
 
     /// Guests that score, too.
     pub fn scoring(world: &World, key_manager: &ServedKeyManager) -> (Self, Arc<Played>) {
         let (backend, played) = Self::new(world);
-        (Self { ledger: Some(key_manager.ledger()), ..backend }, played)
+        (
+            Self {
+                ledger: Some(key_manager.ledger()),
+                ..backend
+            },
+            played,
+        )
     }
 }
 
@@ -143,13 +163,18 @@ impl Backend for GuestBackend {
         let tls = TlsIdentity::generate().unwrap();
         let switch = CertificateSwitch::new(&tls);
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, &switch, ServerLimits::DOCUMENTS).await.unwrap();
+        let server = Server::bind(address, &switch, ServerLimits::DOCUMENTS)
+            .await
+            .unwrap();
         let url = format!("https://{}", server.address()).parse().unwrap();
         let receipt_key = SigningKey::generate();
         let certified = self.ledger.as_ref().map(|ledger| {
             let session = ledger.key_manager().session_grant(&pod_of(&start));
             let keys = (receipt_key.public(), tls.spki_sha256());
-            (ledger.key_manager().certify(&session, keys.0, keys.1), session)
+            (
+                ledger.key_manager().certify(&session, keys.0, keys.1),
+                session,
+            )
         });
         let state = Arc::new(Running {
             tls_spki_sha256: tls.spki_sha256(),
@@ -173,7 +198,11 @@ impl Backend for GuestBackend {
         let ended = Arc::new(AtomicBool::new(false));
         self.played.ends.lock().unwrap().push(Arc::clone(&ended));
         self.played.switches.lock().unwrap().push(switch);
-        Ok(Box::new(InProcess { url, ended, _stop: stop }))
+        Ok(Box::new(InProcess {
+            url,
+            ended,
+            _stop: stop,
+        }))
     }
 }
 
@@ -190,7 +219,10 @@ fn pod_of(start: &GuestStart) -> Pod {
         serial: sealift.serial,
         manifest_sha256: sealift.manifest_sha256,
     };
-    Pod { name: start.name.clone(), ..Pod::of("", &published) }
+    Pod {
+        name: start.name.clone(),
+        ..Pod::of("", &published)
+    }
 }
 
 struct InProcess {
@@ -206,7 +238,10 @@ impl Guest for InProcess {
 
     fn ended(&mut self) -> Option<GuestEnd> {
         let ended = self.ended.load(Ordering::SeqCst);
-        ended.then(|| GuestEnd { transient: true, text: "signal: 9 (SIGKILL)".into() })
+        ended.then(|| GuestEnd {
+            transient: true,
+            text: "signal: 9 (SIGKILL)".into(),
+        })
     }
 }
 
@@ -227,9 +262,10 @@ async fn status(State(guest): State<Arc<Running>>) -> Json<serde_json::Value> {
         Some(Stage::Failed(reason)) => json!({ "phase": "failed", "reason": reason }),
     };
     status["model"] = json!("display only");
-    if let (true, Some((certified, _))) =
-        (guest.played.shows_certificate.load(Ordering::SeqCst), &guest.certified)
-    {
+    if let (true, Some((certified, _))) = (
+        guest.played.shows_certificate.load(Ordering::SeqCst),
+        &guest.certified,
+    ) {
         status["guest_certificate"] = json!(certified.guest_certificate);
         status["session_grant"] = json!(certified.session_grant);
     }
@@ -250,19 +286,23 @@ async fn attest(
     match spoil {
         Spoil::NoEvidence => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Spoil::Malformed => Json(json!({ "evidence": "trust me" })).into_response(),
-        spoil => Json(guest.evidence(&Nonce::from_query(&nonce).unwrap(), spoil)).into_response(),
+        spoil => Json(guest.evidence(&Nonce::from_query(&nonce).unwrap(), &spoil)).into_response(),
     }
 }
 
 impl Running {
-    fn evidence(&self, nonce: &Nonce, spoil: Spoil) -> GuestEvidence {
-        let mut answer = self.good(nonce, &spoil);
+    fn evidence(&self, nonce: &Nonce, spoil: &Spoil) -> GuestEvidence {
+        let mut answer = self.good(nonce, spoil);
         if matches!(spoil, Spoil::Tee) {
             answer.tee = Tee::AzSnpVtpm;
         }
         let mut first = self.played.first.lock().unwrap();
         let first = first.get_or_insert_with(|| answer.clone());
-        if matches!(spoil, Spoil::Replay) { first.clone() } else { answer }
+        if matches!(spoil, Spoil::Replay) {
+            first.clone()
+        } else {
+            answer
+        }
     }
 
     fn good(&self, nonce: &Nonce, spoil: &Spoil) -> GuestEvidence {
@@ -278,10 +318,17 @@ impl Running {
             _ => receipt_key,
         };
         let keys = [
-            ("receipt".to_owned(), attested_receipt.thumbprint().to_string()),
+            (
+                "receipt".to_owned(),
+                attested_receipt.thumbprint().to_string(),
+            ),
             ("tls".to_owned(), attested.to_string()),
         ];
-        let role = if matches!(spoil, Spoil::OtherRole) { Role::KeyManager } else { Role::Guest };
+        let role = if matches!(spoil, Spoil::OtherRole) {
+            Role::KeyManager
+        } else {
+            Role::Guest
+        };
         let report_data = attested_keys_report_data(role, nonce.as_bytes(), &keys.into());
         let init_data = match spoil {
             Spoil::InitData(text) => text.clone(),
@@ -295,7 +342,10 @@ impl Running {
             Spoil::Measurement(measurement) => *measurement,
             _ => GUEST_MEASUREMENT,
         };
-        let context = GuestContext { measurement, host_data: *host_data.as_bytes() };
+        let context = GuestContext {
+            measurement,
+            host_data: *host_data.as_bytes(),
+        };
         let attester = InProcessGuest::new(self.firmware.clone(), context);
         GuestEvidence {
             tee: Tee::Snp,
@@ -332,6 +382,17 @@ struct Scored {
 
 async fn score(State(guest): State<Arc<Running>>, Json(asked): Json<Dispatch>) -> Response {
     guest.played.dispatches.fetch_add(1, Ordering::SeqCst);
+    if guest.played.scoring.swap(true, Ordering::SeqCst) {
+        guest.played.overlapped.store(true, Ordering::SeqCst);
+    }
+    // Lets a dispatch that should have waited arrive meanwhile.
+    tokio::task::yield_now().await;
+    let answer = scored(&guest, asked);
+    guest.played.scoring.store(false, Ordering::SeqCst);
+    answer
+}
+
+fn scored(guest: &Running, asked: Dispatch) -> Response {
     if let Some((status, body)) = guest.played.refusals.lock().unwrap().pop() {
         return (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
     }
@@ -339,9 +400,16 @@ async fn score(State(guest): State<Arc<Running>>, Json(asked): Json<Dispatch>) -
         return StatusCode::NOT_FOUND.into_response();
     };
     let batch = VerifiedBatch::verify(&asked.batch, &asked.user_key).unwrap();
-    let output = format!("results of {} by {}", asked.partition, guest.tls_spki_sha256);
+    let output = format!(
+        "results of {} by {}",
+        asked.partition, guest.tls_spki_sha256
+    );
     let output_sha256 = Digest::of(output.as_bytes());
-    let object = guest.store.join(result_object(&batch.digest(), asked.partition, &output_sha256));
+    let object = guest.store.join(result_object(
+        &batch.digest(),
+        asked.partition,
+        &output_sha256,
+    ));
     fs::create_dir_all(object.parent().unwrap()).unwrap();
     fs::write(object, &output).unwrap();
     let mut said = receipt(&batch, asked.partition, output_sha256, (certified, session));

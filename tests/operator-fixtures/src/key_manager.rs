@@ -2,7 +2,10 @@
 
 use std::{
     future::pending,
-    sync::{Arc, Mutex, atomic::{AtomicU32, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use axum::{
@@ -110,7 +113,10 @@ impl TestKeyManager {
             log_index: 3,
         };
         let guest_certificate = sign(&certificate, &self.identity).unwrap();
-        CertifiedGuest { guest_certificate, session_grant }
+        CertifiedGuest {
+            guest_certificate,
+            session_grant,
+        }
     }
 
     /// A grant for a guest of `pod`.
@@ -136,13 +142,19 @@ impl TestKeyManager {
 
     /// Its log's newest checkpoint.
     pub fn checkpoint(&self) -> String {
-        let head = TreeHead { size: LOG_SIZE, root: Digest::of(b"root") };
+        let head = TreeHead {
+            size: LOG_SIZE,
+            root: Digest::of(b"root"),
+        };
         sign_checkpoint(&self.id(), &head, &self.log_key)
     }
 
     /// The identity's word for the log key.
     pub fn log_key_document(&self) -> Envelope {
-        let document = LogKey { km_id: self.id(), log_key: self.log_key.public() };
+        let document = LogKey {
+            km_id: self.id(),
+            log_key: self.log_key.public(),
+        };
         sign(&document, &self.identity).unwrap()
     }
 
@@ -182,7 +194,9 @@ impl ServedKeyManager {
         let identity = TlsIdentity::generate().unwrap();
         let switch = CertificateSwitch::new(&identity);
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, &switch, ServerLimits::DOCUMENTS).await.unwrap();
+        let server = Server::bind(address, &switch, ServerLimits::DOCUMENTS)
+            .await
+            .unwrap();
         let address = KeyManagerAddress {
             url: format!("https://{}", server.address()).parse().unwrap(),
             id: key_manager.id(),
@@ -201,7 +215,11 @@ impl ServedKeyManager {
             .route(CHECKPOINT_PATH, get(checkpoint))
             .with_state(Arc::clone(&ledger));
         tokio::spawn(server.serve(router, pending()));
-        Self { key_manager, address, ledger }
+        Self {
+            key_manager,
+            address,
+            ledger,
+        }
     }
 
     /// Refuses the next requests for a run receipt, as before a witness has cosigned.
@@ -245,7 +263,11 @@ async fn evidence(
     State(ledger): State<Arc<Ledger>>,
     Query(EvidenceQuery { nonce }): Query<EvidenceQuery>,
 ) -> Json<KeyManagerEvidence> {
-    Json(ledger.key_manager.evidence(&Nonce::from_query(&nonce).unwrap()))
+    Json(
+        ledger
+            .key_manager
+            .evidence(&Nonce::from_query(&nonce).unwrap()),
+    )
 }
 
 async fn run_receipt(
@@ -257,11 +279,22 @@ async fn run_receipt(
         ledger.refusals.store(refused - 1, Ordering::SeqCst);
         return StatusCode::FORBIDDEN.into_response();
     }
-    let receipts: Vec<_> =
-        ledger.receipts.lock().unwrap().iter().map(|(_, receipt)| receipt.clone()).collect();
+    let receipts: Vec<_> = ledger
+        .receipts
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, receipt)| receipt.clone())
+        .collect();
     let batch = ledger.batch.lock().unwrap().unwrap();
-    let run_receipt = ledger.key_manager.run_receipt(&request.run, batch, &receipts);
-    Json(RunReceiptAnswer { run_receipt, receipts }).into_response()
+    let run_receipt = ledger
+        .key_manager
+        .run_receipt(&request.run, batch, &receipts);
+    Json(RunReceiptAnswer {
+        run_receipt,
+        receipts,
+    })
+    .into_response()
 }
 
 async fn checkpoint(State(ledger): State<Arc<Ledger>>) -> Json<CheckpointAnswer> {

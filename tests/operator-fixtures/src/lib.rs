@@ -3,7 +3,10 @@
 //!
 //! Evidence, signatures, TLS and files are real; guest and key manager only play their parts of
 //! the protocol, so that each of their messages can be spoiled.
-#![expect(clippy::unwrap_used, reason = "a step of a fixture that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step of a fixture that fails is a test that fails"
+)]
 
 mod batch;
 mod guest;
@@ -13,4 +16,6 @@ mod world;
 pub use batch::SealedBatch;
 pub use guest::{GuestBackend, Played, Spoil, Stage};
 pub use key_manager::{ServedKeyManager, TestKeyManager};
-pub use world::{GUEST_MEASUREMENT, KEY_MANAGER_MEASUREMENT, MODEL, NOW, RUN, SERIAL, World, context};
+pub use world::{
+    GUEST_MEASUREMENT, KEY_MANAGER_MEASUREMENT, MODEL, NOW, RUN, SERIAL, World, context,
+};

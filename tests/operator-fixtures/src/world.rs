@@ -81,7 +81,16 @@ impl World {
     pub fn accept_guests(&self, measurement: Measurement) {
         let delegated = |role, key, types: &[&str]| {
             let types = types.iter().map(ToString::to_string).collect();
-            sign(&Delegation { role, key, types, not_after: NOW + 1_000_000 }, &self.root).unwrap()
+            sign(
+                &Delegation {
+                    role,
+                    key,
+                    types,
+                    not_after: NOW + 1_000_000,
+                },
+                &self.root,
+            )
+            .unwrap()
         };
         let signed_types = ["init-template.v1", "reference-values.v1"];
         let admin = PublicKey::Ed25519(self.admin.public());
@@ -101,9 +110,17 @@ impl World {
     }
 
     fn values(&self, measurement: Measurement) -> Envelope {
-        let milan = Some(ChipTcb { bootloader: 1, tee: 0, snp: 1, microcode: 1 });
+        let milan = Some(ChipTcb {
+            bootloader: 1,
+            tee: 0,
+            snp: 1,
+            microcode: 1,
+        });
         let values = ReferenceValues {
-            measurements: vec![ReferenceMeasurement { name: "test".into(), measurement }],
+            measurements: vec![ReferenceMeasurement {
+                name: "test".into(),
+                measurement,
+            }],
             policy: AppraisalPolicy {
                 min_assurance: Assurance::Simulated,
                 min_report_version: 3,
@@ -111,7 +128,10 @@ impl World {
                 allow_debug: false,
                 allow_migration_agent: false,
                 allow_smt: true,
-                min_tcb: MinimumTcb { milan, ..MinimumTcb::default() },
+                min_tcb: MinimumTcb {
+                    milan,
+                    ..MinimumTcb::default()
+                },
             },
         };
         sign(&values, &self.admin).unwrap()
@@ -198,7 +218,10 @@ fn template() -> InitTemplate {
 /// wins, and the others open what it made.
 fn shared_chip() -> SimulatedSp {
     let test = std::env::current_exe().unwrap();
-    let build = test.ancestors().find(|path| path.ends_with("deps")).and_then(Path::parent);
+    let build = test
+        .ancestors()
+        .find(|path| path.ends_with("deps"))
+        .and_then(Path::parent);
     let shared = build.unwrap().join("operator-zone-chip");
     SimulatedSp::open(&shared).unwrap_or_else(|_| {
         let folder = tempfile::tempdir_in(build.unwrap()).unwrap();

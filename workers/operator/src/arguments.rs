@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Works for an engine until it ends.
-    Work(Work),
+    Work(Box<Work>),
     /// Prints the kinds of work with their schemas, as definitions are checked against.
     Kinds,
 }

@@ -49,8 +49,11 @@ pub(crate) fn host(work: Work) -> Result<Host, SetupError> {
         Ok(path) => Ok(path),
         Err(source) => Err(SetupError::Path { path, source }),
     };
-    let (store, trust, specs) =
-        (resolved(work.store)?, resolved(work.trust)?, resolved(work.pods)?);
+    let (store, trust, specs) = (
+        resolved(work.store)?,
+        resolved(work.trust)?,
+        resolved(work.pods)?,
+    );
     let key_manager = KeyManagerAddress {
         url: work.key_manager,
         id: serde_json::from_value(work.km_id.into()).map_err(SetupError::KeyId)?,
@@ -59,7 +62,11 @@ pub(crate) fn host(work: Work) -> Result<Host, SetupError> {
     let settings = PodSettings::new(&store, &trust, &specs, key_manager)?;
     let firmware = SimulatedSp::open(&work.simulated_sp)?;
     let backend = LocalBackend::new(firmware, resolved(work.guest)?);
-    Ok(hosting(settings, Box::new(backend), BatchStore::in_folder(&store)?))
+    Ok(hosting(
+        settings,
+        Box::new(backend),
+        BatchStore::in_folder(&store)?,
+    ))
 }
 
 fn hosting(settings: PodSettings, backend: Box<dyn Backend>, batches: BatchStore) -> Host {
@@ -78,7 +85,9 @@ fn hosting(settings: PodSettings, backend: Box<dyn Backend>, batches: BatchStore
 pub(crate) fn kinds_json() -> Result<String, SetupError> {
     let nowhere = Path::new("/");
     let key_manager = KeyManagerAddress {
-        url: "https://127.0.0.1:1".parse().map_err(SetupError::Placeholder)?,
+        url: "https://127.0.0.1:1"
+            .parse()
+            .map_err(SetupError::Placeholder)?,
         id: VerifyingKey::from_bytes([0; 32]).thumbprint(),
         tls_sha256: Digest::of(&[]),
     };
@@ -104,11 +113,29 @@ mod tests {
     #[test]
     fn the_operator_hosts_six_kinds() {
         let kinds: serde_json::Value = serde_json::from_str(&kinds_json().unwrap()).unwrap();
-        let names: Vec<_> = kinds.as_array().unwrap().iter().map(|kind| &kind["kind"]).collect();
+        let names: Vec<_> = kinds
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|kind| &kind["kind"])
+            .collect();
         assert_eq!(
             names,
-            ["attest@1", "deprovision@1", "merge@1", "partition@1", "provision@1", "score@1"]
+            [
+                "attest@1",
+                "deprovision@1",
+                "merge@1",
+                "partition@1",
+                "provision@1",
+                "score@1"
+            ]
         );
-        assert!(kinds.as_array().unwrap().iter().all(|kind| kind["zone"] == "operator"));
+        assert!(
+            kinds
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|kind| kind["zone"] == "operator")
+        );
     }
 }

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the operator ends");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the operator ends"
+            );
             ExitCode::FAILURE
         }
     }
@@ -57,13 +60,15 @@ fn run(command: Command) -> Result<(), WorkerError> {
     match command {
         Command::Kinds => {
             let kinds = jobs::kinds_json()?;
-            io::stdout().write_all(kinds.as_bytes()).map_err(WorkerError::Print)
+            io::stdout()
+                .write_all(kinds.as_bytes())
+                .map_err(WorkerError::Print)
         }
         Command::Work(work) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(WorkerError::Runtime)?
-            .block_on(serve(work)),
+            .block_on(serve(*work)),
     }
 }
 
@@ -79,5 +84,8 @@ async fn serve(work: Work) -> Result<(), WorkerError> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
 }

@@ -65,8 +65,10 @@ impl ReceiptsFile {
         now_unix: u64,
     ) -> Result<VerifiedChain, ResultsFolderError> {
         let proof = &self.key_manager;
-        let (expected, verifier) =
-            (trust.key_manager_expectation(), trust.key_manager_verifier(now_unix));
+        let (expected, verifier) = (
+            trust.key_manager_expectation(),
+            trust.key_manager_verifier(now_unix),
+        );
         let appraised = proof
             .evidence
             .appraise(&proof.nonce, &expected, &verifier)
@@ -77,11 +79,16 @@ impl ReceiptsFile {
             .iter()
             .map(|guest| Certified::check(guest, &identity))
             .collect::<Result<Vec<_>, _>>()?;
-        let keys: Vec<_> = certified.iter().map(|certified| certified.key.clone()).collect();
+        let keys: Vec<_> = certified
+            .iter()
+            .map(|certified| certified.key.clone())
+            .collect();
         let run = verify_run(batch, &self.receipts, &keys, &self.run_receipt, &identity)
             .map_err(ResultsFolderError::Receipts)?;
         let head = self.checkpoint(&run, &identity)?;
-        let used = certified.iter().filter(|certified| certified.signed_any(&run));
+        let used = certified
+            .iter()
+            .filter(|certified| certified.signed_any(&run));
         let mut assurance = appraised.appraisal().assurance();
         for guest in used {
             guest.check_older_than(&head)?;
@@ -102,7 +109,10 @@ impl ReceiptsFile {
         run: &VerifiedRun,
         identity: &VerifyingKey,
     ) -> Result<TreeHead, ResultsFolderError> {
-        let log_key = self.log_key.verify::<LogKey>(identity).map_err(ResultsFolderError::LogKey)?;
+        let log_key = self
+            .log_key
+            .verify::<LogKey>(identity)
+            .map_err(ResultsFolderError::LogKey)?;
         let LogKey { km_id, log_key } = log_key.document();
         if *km_id != identity.thumbprint() {
             return Err(ResultsFolderError::OtherLogKey);
@@ -122,13 +132,19 @@ struct Certified {
 impl Certified {
     fn check(guest: &CertifiedGuest, identity: &VerifyingKey) -> Result<Self, ResultsFolderError> {
         let guest_certificate = guest.guest_certificate.digest();
-        let certificate: Signed<GuestCertificate> =
-            guest.guest_certificate.verify(identity).map_err(|source| {
-                ResultsFolderError::GuestCertificate { guest_certificate, source }
+        let certificate: Signed<GuestCertificate> = guest
+            .guest_certificate
+            .verify(identity)
+            .map_err(|source| ResultsFolderError::GuestCertificate {
+                guest_certificate,
+                source,
             })?;
         let grant: Signed<SessionGrant> =
             guest.session_grant.verify(identity).map_err(|source| {
-                ResultsFolderError::SessionGrant { guest_certificate, source }
+                ResultsFolderError::SessionGrant {
+                    guest_certificate,
+                    source,
+                }
             })?;
         let (certificate, session) = (certificate.document(), grant.document());
         if certificate.session_grant_sha256 != grant.digest()
@@ -136,12 +152,17 @@ impl Certified {
         {
             return Err(ResultsFolderError::OtherSession { guest_certificate });
         }
-        Ok(Self { key: receipt_key(guest_certificate, certificate, session), log_index: certificate.log_index })
+        Ok(Self {
+            key: receipt_key(guest_certificate, certificate, session),
+            log_index: certificate.log_index,
+        })
     }
 
     fn signed_any(&self, run: &VerifiedRun) -> bool {
         let sha256 = self.key.guest_cert_sha256;
-        run.receipts().iter().any(|receipt| receipt.document().guest_cert_sha256 == sha256)
+        run.receipts()
+            .iter()
+            .any(|receipt| receipt.document().guest_cert_sha256 == sha256)
     }
 
     fn check_older_than(&self, head: &TreeHead) -> Result<(), ResultsFolderError> {

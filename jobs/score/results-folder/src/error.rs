@@ -79,7 +79,9 @@ pub enum ResultsFolderError {
         source: DocumentError,
     },
     /// A session grant that the key manager did not sign.
-    #[error("the session grant of guest certificate {guest_certificate} is not signed by the key manager's identity")]
+    #[error(
+        "the session grant of guest certificate {guest_certificate} is not signed by the key manager's identity"
+    )]
     SessionGrant {
         /// SHA-256 of the certificate's envelope.
         guest_certificate: Digest,
@@ -94,7 +96,9 @@ pub enum ResultsFolderError {
         guest_certificate: Digest,
     },
     /// The log did not hold a guest's certificate when it counted the receipts.
-    #[error("guest certificate {guest_certificate} is younger than the checkpoint in the run receipt")]
+    #[error(
+        "guest certificate {guest_certificate} is younger than the checkpoint in the run receipt"
+    )]
     CertificateAfterCheckpoint {
         /// SHA-256 of the certificate's envelope.
         guest_certificate: Digest,

@@ -68,8 +68,14 @@ impl ReceiptsFile {
         let path = folder.join(RECEIPTS_FILE);
         let mut bytes = Vec::new();
         File::open(&path)
-            .and_then(|file| file.take(MAX_RECEIPTS_FILE_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|source| ResultsFolderError::Read { path: path.clone(), source })?;
+            .and_then(|file| {
+                file.take(MAX_RECEIPTS_FILE_BYTES + 1)
+                    .read_to_end(&mut bytes)
+            })
+            .map_err(|source| ResultsFolderError::Read {
+                path: path.clone(),
+                source,
+            })?;
         if bytes.len() as u64 > MAX_RECEIPTS_FILE_BYTES {
             return Err(ResultsFolderError::TooLarge { path });
         }

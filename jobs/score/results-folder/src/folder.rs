@@ -74,12 +74,17 @@ pub fn verify(
 fn check_file(results: &Path, receipt: &VerifiedReceipt) -> Result<(), ResultsFolderError> {
     let receipt = receipt.document();
     let path = results.join(result_file(receipt.partition));
-    let digest = digest_of(&path)
-        .map_err(|source| ResultsFolderError::Read { path: path.clone(), source })?;
+    let digest = digest_of(&path).map_err(|source| ResultsFolderError::Read {
+        path: path.clone(),
+        source,
+    })?;
     if digest == receipt.output_sha256 {
         return Ok(());
     }
-    Err(ResultsFolderError::OtherFile { path, partition: receipt.partition })
+    Err(ResultsFolderError::OtherFile {
+        path,
+        partition: receipt.partition,
+    })
 }
 
 fn digest_of(path: &Path) -> io::Result<Digest> {
@@ -130,7 +135,10 @@ impl NewResultsFolder {
 }
 
 fn unwritable(path: &Path, source: io::Error) -> ResultsFolderError {
-    ResultsFolderError::Write { path: path.to_owned(), source }
+    ResultsFolderError::Write {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
