@@ -155,13 +155,19 @@ impl Deployment {
 
     /// Says which process is gone, and how, if one is.
     pub(crate) fn lost_process(&mut self) -> Option<String> {
+        // First, because workers may end for want of it.
+        if let Some(status) = self.key_manager.ended() {
+            return Some(format!("`{}` ended ({status})", Sibling::KeyManager.name()));
+        }
         for worker in &mut self.workers {
-            if let Some(status) = worker.ended() {
+            // One that ends with success was told to: the engine is stopping.
+            if let Some(status) = worker.ended()
+                && !status.success()
+            {
                 return Some(format!("`{}` ended ({status})", worker.name()));
             }
         }
-        let status = self.key_manager.ended()?;
-        Some(format!("`{}` ended ({status})", Sibling::KeyManager.name()))
+        None
     }
 }
 
@@ -176,8 +182,15 @@ pub(crate) fn owner_args(command: &str, layout: &Layout, key_manager: &str) -> V
     all
 }
 
+/// Options as `--name=value`: a value may begin with `-`, as one thumbprint in sixty-four does.
 pub(crate) fn args<const N: usize>(pairs: [(&str, OsString); N]) -> Vec<OsString> {
-    pairs.into_iter().flat_map(|(name, value)| [OsString::from(name), value]).collect()
+    let joined = |(name, value): (&str, OsString)| {
+        let mut option = OsString::from(name);
+        option.push("=");
+        option.push(value);
+        option
+    };
+    pairs.into_iter().map(joined).collect()
 }
 
 fn known_kinds() -> Result<sealift_server::KnownKinds, Failure> {
@@ -192,4 +205,14 @@ fn known_kinds() -> Result<sealift_server::KnownKinds, Failure> {
 
 fn folder_failure(error: FolderError) -> Failure {
     Failure::new(ExitCode::Environment, "cannot take the state folder").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_begins_with_a_dash_is_no_option() {
+        assert_eq!(args([("--km-id", "-5x".into())]), ["--km-id=-5x"]);
+    }
 }
