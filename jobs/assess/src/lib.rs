@@ -9,7 +9,7 @@ use std::{
 
 use schemars::JsonSchema;
 use sealift_job::{Job, JobContext, JobError, UndoError};
-use sealift_protection_plan::{HeadProtection, Model, PlanFile};
+use sealift_protection_plan::{EncryptedCost, HeadProtection, Model, PlanFile};
 use sealift_sealed_model::SourceModel;
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ impl Job for Assess {
     type Output = Output;
 
     async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
-        let plan = plan(input)?;
+        let (plan, cost) = plan(input)?;
         let counts = plan.counts();
         context.log(format!(
             "{} tensors: {} plain, {} sealed, {} fhe",
@@ -89,6 +89,18 @@ impl Job for Assess {
             counts.sealed,
             counts.fhe
         ));
+        if let Some(cost) = cost {
+            context.log(format!(
+                "the encrypted head ({} inputs, {} outputs) will take {} bytes published, {} bytes \
+                 of guest memory and {} bytes per row to the key manager, at {:.0} bits of security",
+                cost.d_in,
+                cost.d_out,
+                cost.published_bytes,
+                cost.guest_bytes,
+                cost.row_bytes,
+                cost.security_bits
+            ));
+        }
         let kept = keep(&plan, context)?;
         let tensors = Tensors { plain: counts.plain, sealed: counts.sealed, fhe: counts.fhe };
         Ok(Output { plan: kept, tensors })
@@ -110,7 +122,8 @@ impl Job for Assess {
     }
 }
 
-fn plan(input: &Input) -> Result<PlanFile, JobError> {
+/// The plan, and what the head costs where it is encrypted.
+fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
     let folder = &input.model;
     let config = folder.join("config.json");
     let bytes = fs::read(&config).map_err(|error| {
@@ -122,7 +135,15 @@ fn plan(input: &Input) -> Result<PlanFile, JobError> {
         Head::Fhe => HeadProtection::Fhe,
         Head::Sealed => HeadProtection::Sealed,
     };
-    Model::from_config(&bytes).and_then(|model| model.plan(&source, head)).map_err(|error| {
+    let planned = Model::from_config(&bytes).and_then(|model| {
+        let plan = model.plan(&source, head)?;
+        let cost = match head {
+            HeadProtection::Fhe => Some(model.encrypted_cost(&source)?),
+            HeadProtection::Sealed => None,
+        };
+        Ok((plan, cost))
+    });
+    planned.map_err(|error| {
         let remedy = "see which models and heads README.md lists";
         JobError::permanent(format!("plan the protection of `{}`", folder.display()), remedy, error)
     })

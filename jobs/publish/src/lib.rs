@@ -11,12 +11,13 @@ use std::{
 };
 
 use schemars::JsonSchema;
+use sealift_cloud_store::{StoreAddress, CloudOptions};
 use sealift_job::{Job, JobContext, JobError, UndoError};
 use sealift_kbs_protocol::{
     Name,
     model_status::{VersionState, VersionStatus},
 };
-use sealift_model_store::{ModelStore, PublishedVersion, StoreError};
+use sealift_model_store::{PublishedVersion, StoreError};
 use sealift_owner_keys::{OwnerKeys, OwnerSession, SessionError};
 use sealift_pinned_tls::ServerUrl;
 use sealift_sealed_model::{
@@ -84,8 +85,10 @@ pub struct Publish {
     pub trust: PathBuf,
     /// Where the key manager listens.
     pub key_manager: ServerUrl,
-    /// The store's folder.
-    pub store: PathBuf,
+    /// The store.
+    pub store: StoreAddress,
+    /// How to reach it, if it is a cloud's.
+    pub cloud_options: CloudOptions,
 }
 
 impl Job for Publish {
@@ -140,7 +143,10 @@ impl Publish {
         verified: &VerifiedManifest,
         context: &JobContext,
     ) -> Result<PublishedVersion, JobError> {
-        let store = ModelStore::in_folder(&self.store).map_err(|error| self.failed(error))?;
+        let store = self.store.open(&self.cloud_options).map_err(|error| {
+            let remedy = "start the owner's worker with another --store, or with what the cause names";
+            JobError::permanent(format!("open the store `{}`", self.store), remedy, error)
+        })?;
         let mut progress = |progress: sealift_model_store::PublishProgress| {
             context.progress(progress.done_bytes, progress.total_bytes, "bytes");
             if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -149,7 +155,7 @@ impl Publish {
     }
 
     fn failed(&self, error: StoreError) -> JobError {
-        let operation = format!("publish to the store `{}`", self.store.display());
+        let operation = format!("publish to the store `{}`", self.store);
         if error.is_transient() {
             return JobError::transient(operation, error);
         }

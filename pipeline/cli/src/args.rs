@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Verify what guests and the key manager signed about results.
     #[command(subcommand)]
     Receipts(Receipts),
+    /// Look at published model versions: all without opening a sealed tensor.
+    #[command(subcommand)]
+    Model(Model),
     /// Put the facts of a finished run into one table and one JSON file.
     Report(Report),
     /// Change which builds are trusted.
@@ -193,6 +196,67 @@ pub(crate) struct ReceiptsVerify {
     /// The folder that `sealift batch seal` made.
     #[arg(long, value_name = "DIR")]
     pub(crate) batch: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Say what a version claims: files, tensors, protection, signer. Verifies nothing.
+    Inspect(ModelAt),
+    /// Check signature, manifest, every file and every header; needs no key.
+    Verify(ModelVerify),
+    /// Say what differs between two versions, without opening them. Verifies nothing.
+    Diff(ModelDiff),
+    /// Verify a version and write it to a new folder that stock tools read.
+    Pull(ModelPull),
+}
+
+/// Which version is meant: a folder, or a model and version in a store.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelAt {
+    /// The folder of a version.
+    #[arg(value_name = "FOLDER", required_unless_present = "model", conflicts_with_all = ["model", "model_version", "store"])]
+    pub(crate) folder: Option<PathBuf>,
+    /// The folder of a store; the state folder's own if absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// The model in the store.
+    #[arg(long, requires = "model_version")]
+    pub(crate) model: Option<String>,
+    /// The version in the store.
+    #[arg(long = "version", value_name = "VERSION", requires = "model")]
+    pub(crate) model_version: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelVerify {
+    #[command(flatten)]
+    pub(crate) at: ModelAt,
+    /// The SHA-256 that `manifest.json` must have; without it any version of this owner passes.
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) manifest_sha256: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelDiff {
+    /// The older version: a folder, or with --model the name of a version.
+    pub(crate) old: String,
+    /// The newer version: a folder, or with --model the name of a version.
+    pub(crate) new: String,
+    /// The folder of a store; the state folder's own if absent.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub(crate) store: Option<PathBuf>,
+    /// The model in the store.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelPull {
+    #[command(flatten)]
+    pub(crate) verify: ModelVerify,
+    /// Folder to write; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use serde::de::DeserializeOwned;
@@ -56,9 +56,8 @@ impl Worker {
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok().flatten()?;
-        Some(status.to_string())
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 }
 

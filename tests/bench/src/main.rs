@@ -4,9 +4,12 @@
 //! one run on one machine; nothing here is a test, so nothing fails for being slow.
 
 mod demo;
+mod encoder;
+mod fhe;
 mod figure;
 mod machine;
 mod scoring;
+mod timing;
 
 use std::{error::Error, fs, io::Write, path::Path, process::ExitCode};
 
@@ -14,6 +17,9 @@ use crate::figure::Figure;
 
 /// Where the figures go.
 const RESULTS: &str = "target/bench/results.json";
+
+/// Measures one area.
+type Bench = fn() -> Result<Vec<Figure>, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let only = std::env::args().nth(1);
@@ -27,8 +33,12 @@ fn main() -> ExitCode {
 }
 
 fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
-    let all: [(&str, fn() -> Result<Vec<Figure>, Box<dyn Error>>); 2] =
-        [("demo", demo::figures), ("scoring", scoring::figures)];
+    let all: [(&str, Bench); 4] = [
+        ("demo", demo::figures),
+        ("encoder", encoder::figures),
+        ("fhe", fhe::figures),
+        ("scoring", scoring::figures),
+    ];
     if let Some(only) = only
         && !all.iter().any(|(name, _)| *name == only)
     {

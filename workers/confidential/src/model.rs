@@ -119,11 +119,13 @@ impl LoadedModel {
                 let (config, tokenizer) = parts;
                 let model = Model::load(config, tokenizer, &Opened(&opened))
                     .map_err(ModelError::Load)?;
-                Head::Open(model)
+                Head::Open(model.with_threads(threads))
             }
             Protection::Fhe => {
                 let meta = manifest.fhe.iter().find(|m| m.layer() == manifest.output_head.layer);
-                encrypted_head(opened, meta.ok_or(ModelError::NoHead)?, parts)?
+                let meta = meta.ok_or(ModelError::NoHead)?;
+                let (body, layer, scales) = encrypted_head(opened, meta, parts)?;
+                Head::Encrypted { body: body.with_threads(threads), layer, scales }
             }
         };
         let loaded = Self { head, limit: manifest.output_policy, threads };
@@ -177,7 +179,7 @@ fn encrypted_head(
     mut opened: OpenedModel,
     meta: &LayerMeta,
     (config, tokenizer): (&[u8], Option<&[u8]>),
-) -> Result<Head, ModelError> {
+) -> Result<(Body, EncryptedLayer, ScaleRange), ModelError> {
     let bytes = opened
         .take(&format!("{}{BODY_SUFFIX}", meta.layer()))
         .ok_or(ModelError::NoHead)?;
@@ -189,7 +191,7 @@ fn encrypted_head(
     }
     let scales = ScaleRange::new(meta.scale().min(), meta.scale().max())
         .map_err(ModelError::Scales)?;
-    Ok(Head::Encrypted { body, layer, scales })
+    Ok((body, layer, scales))
 }
 
 fn check_fits(meta: &LayerMeta, rows: usize) -> Result<(), ComputeError> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use sealift_cloud_store::StoreAddress;
 use sealift_evidence::Measurement;
 use sealift_pinned_tls::ServerUrl;
 use sealift_signed_document::{Digest, VerifyingKey};
@@ -98,7 +99,8 @@ pub(crate) struct Work {
     /// The engine's socket.
     #[arg(long)]
     pub(crate) engine: PathBuf,
-    /// The store's folder.
+    /// The store: a folder, or s3://bucket, az://container or gs://bucket with the service's own
+    /// variables in the environment (`AWS_…`, `AZURE_…`, `GOOGLE_…`).
     #[arg(long)]
-    pub(crate) store: PathBuf,
+    pub(crate) store: StoreAddress,
 }

@@ -1,13 +1,13 @@
 //! `unlock`: the witness appraises a locked key manager and opens it.
 
-use sealift_owner_keys::{OwnerKeys, Witness};
+use sealift_owner_keys::{OwnerKeys, Witness, WitnessError};
 use sealift_trust_folder::TrustFolder;
 use serde_json::json;
 
 use crate::{
     args::Connection,
     command::print,
-    failure::{Failure, OrFail, UNVERIFIED},
+    failure::{ENVIRONMENT, Failure, OrFail, UNVERIFIED},
     now_unix,
 };
 
@@ -18,14 +18,21 @@ pub(crate) async fn unlock(connection: &Connection) -> Result<(), Failure> {
     let (identity, tls_sha256) = witness
         .unlock(&keys, now)
         .await
-        .or_fail(UNVERIFIED, "the key manager was not unlocked")?;
+        .map_err(|error| Failure::new(code(&error), "the key manager was not unlocked", error))?;
     print(&json!({ "km_id": identity.thumbprint(), "tls_sha256": tls_sha256 }))
 }
 
 pub(crate) fn witness(connection: &Connection, keys: &OwnerKeys) -> Result<Witness, Failure> {
     let trust = trust(connection)?;
     Witness::open(connection.key_manager.clone(), keys, trust)
-        .or_fail(UNVERIFIED, "the witness has no memory or no keys")
+        .or_fail(ENVIRONMENT, "the witness has no memory or no keys")
+}
+
+fn code(error: &WitnessError) -> u8 {
+    match error {
+        WitnessError::Keys(_) | WitnessError::Memory { .. } => ENVIRONMENT,
+        _ => UNVERIFIED,
+    }
 }
 
 pub(crate) fn trust(connection: &Connection) -> Result<TrustFolder, Failure> {

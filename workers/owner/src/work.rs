@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sealift_assess::Assess;
+use sealift_cloud_store::{CloudOptions, StoreAddress};
 use sealift_host::{Host, HostOptions};
 use sealift_owner_keys::{OwnerKeys, Witness, Witnessed};
 use sealift_publish::Publish;
@@ -31,15 +32,15 @@ pub(crate) fn kinds() -> String {
             key_manager: UNUSED_URL.parse().expect("the literal is a URL"),
         },
         engine: "/".into(),
-        store: "/".into(),
+        store: StoreAddress::Folder("/".into()),
     };
-    host(&nowhere).kinds_json()
+    host(&nowhere, CloudOptions::default()).kinds_json()
 }
 
 /// Stands where a job that only describes itself needs an address.
 const UNUSED_URL: &str = "https://127.0.0.1:1";
 
-fn host(args: &Work) -> Host {
+fn host(args: &Work, cloud_options: CloudOptions) -> Host {
     let connection = &args.connection;
     Host::new("owner")
         .hosts(Assess)
@@ -53,6 +54,7 @@ fn host(args: &Work) -> Host {
             trust: connection.trust.clone(),
             key_manager: connection.key_manager.clone(),
             store: args.store.clone(),
+            cloud_options,
         })
 }
 
@@ -72,7 +74,9 @@ pub(crate) async fn work(args: Work) -> Result<(), Failure> {
         end_with_parent: true,
         now_unix: Arc::new(now_unix),
     };
-    host(&args).run(options).await.or_fail(ENVIRONMENT, "the owner's worker ended")
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    host(&args, CloudOptions::from_variables(variables)).run(options).await.or_fail(ENVIRONMENT, "the owner's worker ended")
 }
 
 /// Cosigns every new checkpoint for as long as the process lives.

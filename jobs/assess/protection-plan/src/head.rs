@@ -5,10 +5,17 @@ use std::collections::BTreeMap;
 use sealift_sealed_model::{Dtype, Name, Protection, SourceModel};
 use serde::Deserialize;
 
+use crate::cost::{EncryptedCost, TooLarge};
 use crate::plan_file::{Format, PlanFile, PlannedTensor};
 
 /// Name of the output layer in every architecture that is read.
 const HEAD: &str = "classifier";
+
+/// Its matrix, [labels, width].
+const HEAD_WEIGHT: &str = "classifier.weight";
+
+/// Its bias, [labels].
+const HEAD_BIAS: &str = "classifier.bias";
 
 /// Most labels that a configuration names.
 const MAX_LABELS: usize = 1 << 20;
@@ -25,13 +32,11 @@ pub enum HeadProtection {
 /// What of a model's `config.json` a plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    kind: String,
     labels: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Config {
-    model_type: String,
     id2label: BTreeMap<String, String>,
 }
 
@@ -40,7 +45,7 @@ struct Config {
 #[non_exhaustive]
 pub enum ModelError {
     /// Not the configuration of a classifier.
-    #[error("config.json needs `model_type` and `id2label`, as a classifier's has")]
+    #[error("config.json needs `id2label`, as a classifier's has")]
     Config(#[source] serde_json::Error),
     /// Label numbers that do not count from 0.
     #[error("`id2label` of config.json must number its labels 0, 1, 2 … up to {MAX_LABELS}")]
@@ -52,11 +57,11 @@ pub enum ModelError {
     #[error("the output layer needs F32 `classifier.weight` [labels, width] and `classifier.bias` [labels], one row per label")]
     HeadShape,
     /// Quantising the activations of such a layer would change its answers.
-    #[error("the output layer of a `{kind}` model reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)")]
-    RawFeatures {
-        /// The model's type.
-        kind: String,
-    },
+    #[error("the output layer is the only one and reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)")]
+    RawFeatures,
+    /// A head of a size that is not encrypted.
+    #[error("the output head cannot be encrypted homomorphically")]
+    TooLarge(#[from] TooLarge),
     /// A tensor of more than half of the model is listed under a role that has no name.
     #[error("`{0}` is no role")]
     Role(&'static str),
@@ -76,7 +81,7 @@ impl Model {
         if !dense || numbered.is_empty() || numbered.len() > MAX_LABELS {
             return Err(ModelError::Labels);
         }
-        Ok(Self { kind: config.model_type, labels: numbered.into_values().collect() })
+        Ok(Self { labels: numbered.into_values().collect() })
     }
 
     /// Plans the protection of `source`.
@@ -86,13 +91,13 @@ impl Model {
     /// labels do not survive 8-bit activations.
     pub fn plan(&self, source: &SourceModel, head: HeadProtection) -> Result<PlanFile, ModelError> {
         self.check_head(source)?;
-        if head == HeadProtection::Fhe && self.kind == "logreg" {
-            return Err(ModelError::RawFeatures { kind: self.kind.clone() });
+        if head == HeadProtection::Fhe {
+            self.encrypted_cost(source)?;
         }
         let role = |text: &'static str| text.parse::<Name>().map_err(|_| ModelError::Role(text));
         let (weight_role, head_role) = (role("weight")?, role("head")?);
         let planned = |name: &str| {
-            let is_head = name.starts_with("classifier.");
+            let is_head = is_head(name);
             let protection = match (is_head, head) {
                 (true, HeadProtection::Fhe) => Protection::Fhe,
                 _ => Protection::Sealed,
@@ -109,15 +114,29 @@ impl Model {
         })
     }
 
+    /// What encrypting the head homomorphically costs, or why it cannot be encrypted.
+    pub fn encrypted_cost(&self, source: &SourceModel) -> Result<EncryptedCost, ModelError> {
+        if source.tensors().all(|tensor| is_head(&tensor.entry.name)) {
+            return Err(ModelError::RawFeatures);
+        }
+        let weight = source.tensor(HEAD_WEIGHT).ok_or(ModelError::NoHead(HEAD_WEIGHT))?;
+        let [d_out, d_in] = weight.entry.shape[..] else { return Err(ModelError::HeadShape) };
+        Ok(EncryptedCost::of(d_in, d_out)?)
+    }
+
     fn check_head(&self, source: &SourceModel) -> Result<(), ModelError> {
         let demanded = |name: &'static str| source.tensor(name).ok_or(ModelError::NoHead(name));
-        let (weight, bias) = (demanded("classifier.weight")?, demanded("classifier.bias")?);
+        let (weight, bias) = (demanded(HEAD_WEIGHT)?, demanded(HEAD_BIAS)?);
         let labels = self.labels.len() as u64;
         let weight_fits = matches!(weight.entry.shape.as_slice(), [rows, _] if *rows == labels);
         let bias_fits = bias.entry.shape == [labels];
         let floats = [&weight, &bias].iter().all(|tensor| tensor.entry.dtype == Dtype::F32);
         if weight_fits && bias_fits && floats { Ok(()) } else { Err(ModelError::HeadShape) }
     }
+}
+
+fn is_head(tensor: &str) -> bool {
+    [HEAD_WEIGHT, HEAD_BIAS].contains(&tensor)
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! digest stands in the manifest. It names every tensor of the model; one that it does not name is
 //! an error when it is followed, never `plain` by default.
 
+mod cost;
 mod head;
 mod plan_file;
 
+pub use cost::{EncryptedCost, TooLarge};
 pub use head::{HeadProtection, Model, ModelError};
 pub use plan_file::{Counts, PlanFile, PlanFileError, PlannedTensor};

@@ -96,6 +96,33 @@ pub enum StoreError {
     /// The version itself.
     #[error("the version is refused")]
     Version(#[source] VersionError),
+    /// A store that cannot keep models safely.
+    #[error("the store is unfit for models: {0}")]
+    Unfit(Unfitness),
+    /// Somebody collects garbage.
+    #[error(
+        "garbage is being collected in the store; publish when that is done, an hour after its beginning at the latest"
+    )]
+    Collecting,
+    /// Somebody publishes.
+    #[error(
+        "the store is being published to, as `{0}` says; collect garbage when that is done, or a grace period later if it was cut off"
+    )]
+    Publishing(Path),
+    /// Longer than what others wait for.
+    #[error("{operation} took longer than {hours_max} h; run it again, what was done stays done")]
+    TooSlow {
+        /// What.
+        operation: &'static str,
+        /// The limit.
+        hours_max: f32,
+    },
+    /// A grace period that is too short.
+    #[error("the grace period is shorter than 24 h; a publication may take that long")]
+    GraceTooShort,
+    /// An object that is none of ours where our documents lie.
+    #[error("`{0}` is no version document's place; nothing is removed beside it, move it away")]
+    Foreign(Path),
     /// The caller asked to stop.
     #[error("publishing was cancelled")]
     Cancelled,
@@ -104,11 +131,36 @@ pub enum StoreError {
     ShuttingDown,
 }
 
+/// What a store does that models cannot bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfitness {
+    /// Versions could be replaced.
+    #[error("creating an object that exists overwrites it")]
+    CreateOverwrites,
+    /// Two publishers of one version could both believe to have made it.
+    #[error("of several that create one object at once, more than one is told to have made it")]
+    CreateRaces,
+    /// The store's conditional writes are off or unknown to it.
+    #[error("it cannot create an object only if absent")]
+    NoConditionalCreate,
+    /// What was written is not what is read.
+    #[error("reading an object just written does not give what was written")]
+    StaleRead,
+    /// What was written is not listed.
+    #[error("listing objects just written or removed does not show that")]
+    StaleList,
+}
+
 impl StoreError {
     /// Whether trying again later can help without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::ShuttingDown => true,
+            Self::Store { .. }
+            | Self::ShuttingDown
+            | Self::Collecting
+            | Self::Publishing(_)
+            | Self::TooSlow { .. } => true,
             Self::Version(VersionError::Read { source, .. } | VersionError::List(source)) => {
                 let inner = source
                     .get_ref()

@@ -3,6 +3,8 @@
 //! ```text
 //! blobs/sha256/<aa>/<64 hex>       a piece: a file's header, or 64 MiB of a body
 //! versions/<model>/<version>.json  which pieces make which files; written once, last
+//! publishing/… collecting/…        marks of who is at work (see [`ModelStore::collect_garbage`])
+//! probes/…                         what [`ModelStore::self_test`] writes and removes
 //! ```
 //!
 //! A version exists when its document does. Publishing uploads the pieces that the store lacks,
@@ -10,15 +12,23 @@
 //! anywhere and run again. The store is trusted with nothing: each piece is checked against its
 //! address in the buffer that is used, however often it is read, and what the document says is
 //! held against the owner's signature by [`sealift_sealed_model::FetchedVersion::verify`].
+//!
+//! Memory does not grow with the model: publishing holds five pieces, reading four of a version.
+//! What is published may come from anywhere, another store included: fetch, verify, publish.
 
 mod document;
 mod error;
+mod garbage;
+mod marks;
 mod pieces;
 mod publish;
+mod self_test;
 mod store;
 mod store_files;
+mod upload;
 
 pub use document::{Piece, StoredFile, VersionDocument, VersionDocumentError};
-pub use error::StoreError;
+pub use error::{StoreError, Unfitness};
+pub use garbage::{CollectionMode, GarbageReport, GarbageRules};
 pub use publish::{PublishProgress, PublishedVersion};
 pub use store::ModelStore;

@@ -2,19 +2,17 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use bytes::Bytes;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use sealift_sealed_model::{
-    FileName, FileRole, MANIFEST_FILE, RangeRead, SIGNATURE_FILE, VerifiedManifest,
-};
-use sealift_signed_document::{Digest, DigestWriter};
-use tokio::task;
+use object_store::{PutMode, PutOptions, PutPayload};
+use sealift_sealed_model::{MANIFEST_FILE, SIGNATURE_FILE, VerifiedManifest};
+use sealift_signed_document::Digest;
 
 use crate::{
-    ModelStore, Piece, StoreError, StoredFile, VersionDocument,
+    ModelStore, StoreError, VersionDocument,
     document::{DOCUMENT_BYTES_MAX, DocumentFormat},
-    pieces::{blob_path, cut, version_path},
+    marks::{Mark, PUBLISHING},
+    pieces::version_path,
     store::Found,
+    upload::{LocalFile, Progress, Upload},
 };
 
 /// How far publishing has come.
@@ -43,29 +41,38 @@ impl ModelStore {
     /// Pieces that the store has are not sent again; every piece is read back and checked; the
     /// document is created at the end, if absent. Doing it twice leaves the same as doing it
     /// once. `progress` is asked after every piece and stops the work by `Break`.
+    ///
+    /// The first time, the store has to pass its [self-test](Self::self_test). While it lasts, no
+    /// garbage is collected (see [`Self::collect_garbage`]).
     pub async fn publish(
         &self,
         version: &VerifiedManifest,
         progress: &mut (dyn FnMut(PublishProgress) -> ControlFlow<()> + Send + Sync),
     ) -> Result<PublishedVersion, StoreError> {
+        self.tested().await?;
+        let mark = Mark::make(self, PUBLISHING).await?;
+        let published = self.publish_marked(&mark, version, progress).await;
+        mark.remove().await;
+        published
+    }
+
+    async fn publish_marked(
+        &self,
+        mark: &Mark<'_>,
+        version: &VerifiedManifest,
+        progress: &mut Progress<'_>,
+    ) -> Result<PublishedVersion, StoreError> {
+        mark.refuse_beside_collection().await?;
         let manifest = version.manifest();
         let mut files = local_files(version)?;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let total_bytes = files.iter().map(|file| file.content.len()).sum();
-        let mut upload = Upload {
-            store: self,
-            progress,
-            done: PublishProgress {
-                done_bytes: 0,
-                total_bytes,
-            },
-            sent_bytes: 0,
-        };
+        let mut upload = Upload::new(self, progress, total_bytes);
         let mut stored = Vec::with_capacity(files.len());
         for file in files {
             stored.push(upload.file(file).await?);
         }
-        let sent_bytes = upload.sent_bytes;
+        let sent_bytes = upload.finish().await?;
         let document = VersionDocument {
             format: DocumentFormat::V1,
             model: manifest.model.clone(),
@@ -74,6 +81,7 @@ impl ModelStore {
             manifest_sha256: version.digest(),
             files: stored,
         };
+        mark.refuse_if_old().await?;
         let document_sha256 = self.commit(&document).await?;
         Ok(PublishedVersion {
             document,
@@ -111,14 +119,6 @@ impl ModelStore {
     }
 }
 
-/// A file that is going to be published.
-struct LocalFile {
-    name: FileName,
-    role: Option<FileRole>,
-    sha256: Digest,
-    content: Arc<dyn RangeRead>,
-}
-
 fn local_files(version: &VerifiedManifest) -> Result<Vec<LocalFile>, StoreError> {
     let mut files = Vec::new();
     for file in &version.manifest().files {
@@ -144,96 +144,4 @@ fn local_files(version: &VerifiedManifest) -> Result<Vec<LocalFile>, StoreError>
         });
     }
     Ok(files)
-}
-
-/// A version on its way.
-struct Upload<'a> {
-    store: &'a ModelStore,
-    progress: &'a mut (dyn FnMut(PublishProgress) -> ControlFlow<()> + Send + Sync),
-    done: PublishProgress,
-    sent_bytes: u64,
-}
-
-impl Upload<'_> {
-    async fn file(&mut self, file: LocalFile) -> Result<StoredFile, StoreError> {
-        let LocalFile {
-            name,
-            role,
-            sha256,
-            content,
-        } = file;
-        let local = |source| StoreError::Local {
-            file: name.clone(),
-            source,
-        };
-        let mut whole = DigestWriter::new();
-        let mut pieces = Vec::new();
-        let mut at = 0;
-        for bytes in cut(content.as_ref(), role).map_err(local)? {
-            let part = read_part(content.clone(), at, bytes)
-                .await?
-                .map_err(local)?;
-            whole.update(&part);
-            let piece = Piece {
-                sha256: Digest::of(&part),
-                bytes,
-            };
-            self.piece(piece, part).await?;
-            pieces.push(piece);
-            at += bytes;
-            self.done.done_bytes += bytes;
-            if (self.progress)(self.done).is_break() {
-                return Err(StoreError::Cancelled);
-            }
-        }
-        // What was read for sending is what the manifest vouches for, not what was checked before.
-        if whole.finish() != sha256 {
-            return Err(StoreError::LocalChanged(name));
-        }
-        Ok(StoredFile { name, pieces })
-    }
-
-    /// Sends a piece unless the store has it, and reads it back.
-    async fn piece(&mut self, piece: Piece, bytes: Bytes) -> Result<(), StoreError> {
-        if self.holds_size(piece).await? {
-            match self.store.piece(&piece.sha256, piece.bytes).await {
-                // An upload that was cut off, or a blob that was changed: send it again.
-                Err(StoreError::ChangedPiece(_) | StoreError::MissingPiece(_)) => {}
-                held => return held.map(drop),
-            }
-        }
-        let location = blob_path(&piece.sha256);
-        self.store
-            .store
-            .put(&location, PutPayload::from_bytes(bytes))
-            .await
-            .map_err(|source| StoreError::of("write", &location, source))?;
-        self.sent_bytes += piece.bytes;
-        self.store.piece(&piece.sha256, piece.bytes).await.map(drop)
-    }
-
-    async fn holds_size(&self, piece: Piece) -> Result<bool, StoreError> {
-        let location = blob_path(&piece.sha256);
-        match self.store.store.head(&location).await {
-            Ok(found) => Ok(found.size == piece.bytes),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(source) => Err(StoreError::of("look for", &location, source)),
-        }
-    }
-}
-
-/// Reads a part of a local file on a thread that may block.
-async fn read_part(
-    content: Arc<dyn RangeRead>,
-    offset: u64,
-    bytes: u64,
-) -> Result<std::io::Result<Bytes>, StoreError> {
-    let read = move || {
-        let mut part = vec![0; bytes as usize];
-        content.read_exact_at(&mut part, offset)?;
-        Ok(Bytes::from(part))
-    };
-    task::spawn_blocking(read)
-        .await
-        .map_err(|_| StoreError::ShuttingDown)
 }

@@ -3,12 +3,13 @@
 use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::{
     GetOptions, ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path as Location,
 };
 use sealift_sealed_model::{FetchedVersion, Name, PinnedVersion, VerifiedManifest};
-use sealift_signed_document::Digest;
-use tokio::{runtime::Handle, task};
+use sealift_signed_document::{Digest, DigestWriter};
+use tokio::{runtime::Handle, sync::OnceCell, task};
 
 use crate::{
     StoreError, VersionDocument, VersionDocumentError,
@@ -21,12 +22,17 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ModelStore {
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// Set once the store has passed its self-test.
+    pub(crate) tested: Arc<OnceCell<()>>,
 }
 
 impl ModelStore {
     /// Takes any object store; its root is the store's root.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self {
+            store,
+            tested: Arc::default(),
+        }
     }
 
     /// A folder as the store, made if absent. What is written is on disk when it is reported.
@@ -39,6 +45,11 @@ impl ModelStore {
         let store = LocalFileSystem::new_with_prefix(path)
             .map_err(|source| refused(std::io::Error::other(source)))?;
         Ok(Self::new(Arc::new(store.with_fsync(true))))
+    }
+
+    /// The object store beneath.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
     }
 
     /// The document of a version.
@@ -125,6 +136,31 @@ impl ModelStore {
                 Ok(piece)
             }
             Found::Object(_) | Found::TooLarge(_) => Err(StoreError::ChangedPiece(*digest)),
+        }
+    }
+
+    /// Reads a piece and checks it against its address, without holding it.
+    pub(crate) async fn check_piece(&self, digest: &Digest, bytes: u64) -> Result<(), StoreError> {
+        let location = blob_path(digest);
+        let failed = |source| StoreError::of("read", &location, source);
+        let found = match self.store.get_opts(&location, GetOptions::default()).await {
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(StoreError::MissingPiece(*digest));
+            }
+            found => found.map_err(failed)?,
+        };
+        if found.meta.size != bytes {
+            return Err(StoreError::ChangedPiece(*digest));
+        }
+        let mut parts = found.into_stream();
+        let mut writer = DigestWriter::new();
+        while let Some(part) = parts.try_next().await.map_err(failed)? {
+            writer.update(&part);
+        }
+        if writer.finish() == *digest {
+            Ok(())
+        } else {
+            Err(StoreError::ChangedPiece(*digest))
         }
     }
 

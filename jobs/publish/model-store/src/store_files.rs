@@ -8,19 +8,44 @@ use std::{
 
 use bytes::Bytes;
 use sealift_sealed_model::{FileName, RangeRead, VersionFiles};
+use sealift_signed_document::Digest;
 use tokio::runtime::Handle;
 
 use crate::{ModelStore, Piece, StoredFile, VersionDocument};
 
-/// Checked pieces of one file that are kept for the next read: enough for four threads that
-/// open tensors side by side.
+/// Checked pieces of a version that are kept for the next read, 256 MiB of bodies: enough for four
+/// threads that open tensors side by side, whichever files those are in.
 const PIECES_KEPT: usize = 4;
+
+/// Pieces that were read lately, the latest first, of all files of a version.
+#[derive(Default)]
+struct Kept(Mutex<VecDeque<(Digest, Arc<Slot>)>>);
+
+/// A piece, or nothing yet. Its lock is held while it is fetched, so that threads that want the
+/// same piece fetch it once, and others go on.
+type Slot = Mutex<Option<Bytes>>;
+
+impl Kept {
+    /// The place of a piece; the one that was not asked for longest makes room for it.
+    fn slot(&self, digest: &Digest) -> Arc<Slot> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|(known, _)| known == digest);
+        let slot = found
+            .and_then(|at| kept.remove(at))
+            .map(|(_, slot)| slot)
+            .unwrap_or_default();
+        kept.truncate(PIECES_KEPT - 1);
+        kept.push_front((*digest, slot.clone()));
+        slot
+    }
+}
 
 /// The files that a version document describes.
 pub(crate) struct StoreFiles {
     store: ModelStore,
     files: BTreeMap<FileName, StoredFile>,
     runtime: Handle,
+    kept: Arc<Kept>,
 }
 
 impl StoreFiles {
@@ -34,6 +59,7 @@ impl StoreFiles {
             store,
             files,
             runtime,
+            kept: Arc::default(),
         }
     }
 }
@@ -56,7 +82,7 @@ impl VersionFiles for StoreFiles {
             runtime: self.runtime.clone(),
             pieces,
             bytes: begin,
-            kept: Mutex::default(),
+            kept: self.kept.clone(),
         }))
     }
 }
@@ -68,7 +94,7 @@ struct StoreFile {
     /// Where each piece begins, ascending.
     pieces: Vec<(u64, Piece)>,
     bytes: u64,
-    kept: Mutex<VecDeque<(usize, Bytes)>>,
+    kept: Arc<Kept>,
 }
 
 impl RangeRead for StoreFile {
@@ -97,22 +123,16 @@ impl RangeRead for StoreFile {
 }
 
 impl StoreFile {
-    /// A checked piece, kept or fetched. The lock is held while fetching, so that threads that
-    /// want the same piece fetch it once.
+    /// A checked piece, kept or fetched.
     fn piece(&self, index: usize) -> io::Result<Bytes> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, bytes)) = kept.iter().find(|(kept, _)| *kept == index) {
-            return Ok(bytes.clone());
-        }
         let (_, Piece { sha256, bytes }) = self.pieces[index];
-        // Room is made first, so that no more than the limit is ever held.
-        kept.truncate(PIECES_KEPT - 1);
-        let piece = self
-            .runtime
-            .block_on(self.store.piece(&sha256, bytes))
-            .map_err(io::Error::other)?;
-        kept.push_front((index, piece.clone()));
-        Ok(piece)
+        let slot = self.kept.slot(&sha256);
+        let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(piece) = kept.as_ref().filter(|piece| piece.len() as u64 == bytes) {
+            return Ok(piece.clone());
+        }
+        let piece = self.runtime.block_on(self.store.piece(&sha256, bytes));
+        Ok(kept.insert(piece.map_err(io::Error::other)?).clone())
     }
 }
 

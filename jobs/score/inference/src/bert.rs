@@ -1,29 +1,40 @@
 //! BERT encoders under Hugging Face's tensor names (Devlin et al. 2018, post-layer-norm).
+//!
+//! The texts of a batch stand one after the other without padding: all layers but attention work
+//! on single tokens, and attention goes text by text.
 
-use candle_core::{Device, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear, Module, ops::softmax_last_dim};
+use std::{
+    num::NonZeroUsize,
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use pulp::Arch;
 
 use crate::{
     LoadError,
+    attention::{Heads, attend},
     config::{Activation, BertConfig, Pooling},
-    mlp::{apply, linear},
+    dense::Dense,
+    elementwise::layer_norm,
     tensor_source::Tensors,
 };
 
-/// Added to the attention scores of padding: far below every real score, and finite, so that no
-/// row of a softmax becomes NaN.
-const MASKED: f32 = -1e9;
+/// Tokens of a batch: enough for the products to reach their speed, and few enough for the widest
+/// activations to stay in a core's cache.
+const MAX_BATCH_TOKENS: usize = 256;
 
 pub(crate) struct Bert {
-    words: Embedding,
-    positions: Tensor,
-    /// Embedding of the first segment; there is no second one in classification of one text.
-    segment: Tensor,
-    norm: LayerNorm,
+    words: Vec<f32>,
+    /// Embedding of each place in the text and of the first segment; there is no second one in
+    /// classification of one text.
+    places: Vec<f32>,
+    norm: Norm,
     layers: Vec<Layer>,
-    pooler: Option<Linear>,
-    pad_token: u32,
+    pooler: Option<Dense>,
     hidden: usize,
+    arch: Arch,
 }
 
 impl Bert {
@@ -31,26 +42,34 @@ impl Bert {
         let tensors = tensors.under("bert");
         let embeddings = tensors.under("embeddings");
         let hidden = config.hidden;
-        let words = embeddings.take("word_embeddings.weight", &[config.vocabulary, hidden])?;
-        let positions =
-            embeddings.take("position_embeddings.weight", &[config.positions, hidden])?;
-        let segments = embeddings.take("token_type_embeddings.weight", &[config.types, hidden])?;
+        let words =
+            embeddings.take_values("word_embeddings.weight", &[config.vocabulary, hidden])?;
+        let mut places =
+            embeddings.take_values("position_embeddings.weight", &[config.positions, hidden])?;
+        let segments =
+            embeddings.take_values("token_type_embeddings.weight", &[config.types, hidden])?;
+        for place in places.chunks_exact_mut(hidden) {
+            for (value, segment) in place.iter_mut().zip(&segments) {
+                *value += segment;
+            }
+        }
         let layers = (0..config.layers)
             .map(|index| Layer::load(config, &tensors.under(&format!("encoder.layer.{index}"))))
             .collect::<Result<_, _>>()?;
         let pooler = match config.pooling {
-            Pooling::Pooler => Some(linear(&tensors.under("pooler.dense"), hidden, hidden)?),
+            Pooling::Pooler => {
+                Some(Dense::load(&[tensors.under("pooler.dense")], hidden, hidden)?)
+            }
             Pooling::MeanL2 => None,
         };
         Ok(Self {
-            words: Embedding::new(words, hidden),
-            positions,
-            segment: segments.get(0)?,
-            norm: layer_norm(&embeddings.under("LayerNorm"), config)?,
+            words,
+            places,
+            norm: Norm::load(&embeddings.under("LayerNorm"), config)?,
             layers,
             pooler,
-            pad_token: config.pad_token,
             hidden,
+            arch: Arch::new(),
         })
     }
 
@@ -58,66 +77,129 @@ impl Bert {
         self.hidden
     }
 
-    /// Input of the head [rows, hidden] for token ids of rows that differ in length.
-    pub(crate) fn forward(&self, rows: &[&[u32]]) -> candle_core::Result<Tensor> {
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or_default();
-        let mut ids = Vec::with_capacity(rows.len() * longest);
-        let mut mask = Vec::with_capacity(rows.len() * longest);
-        for row in rows {
-            let padding = longest - row.len();
-            ids.extend(
-                row.iter()
-                    .copied()
-                    .chain(std::iter::repeat_n(self.pad_token, padding)),
-            );
-            mask.extend(std::iter::repeat_n(1f32, row.len()));
-            mask.extend(std::iter::repeat_n(0f32, padding));
+    /// Input of the head [rows, hidden] for the token ids of each row, of which none is empty.
+    pub(crate) fn forward(&self, rows: &[&[u32]], threads: NonZeroUsize) -> Vec<f32> {
+        let batches = batches(rows, threads);
+        if threads.get() == 1 || batches.len() < 2 {
+            return batches.iter().flat_map(|batch| self.forward_batch(batch)).collect();
         }
-        let ids = Tensor::from_vec(ids, (rows.len(), longest), &Device::Cpu)?;
-        let mask = Tensor::from_vec(mask, (rows.len(), longest), &Device::Cpu)?;
-        let hidden = self.hidden_states(&ids, &mask)?;
+        // Each thread takes whole batches: threads inside a product wait for each other.
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(batch) = batches.get(index) else {
+                    return done;
+                };
+                done.push((index, self.forward_batch(batch)));
+            }
+        };
+        let mut done = thread::scope(|scope| {
+            let started: Vec<_> = (0..threads.get().min(batches.len()))
+                .map(|_| scope.spawn(work))
+                .collect();
+            let mut done = Vec::with_capacity(batches.len());
+            for thread in started {
+                done.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            done
+        });
+        done.sort_unstable_by_key(|(index, _)| *index);
+        done.into_iter().flat_map(|(_, output)| output).collect()
+    }
+
+    fn forward_batch(&self, rows: &[&[u32]]) -> Vec<f32> {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
+        let mut x = self.embed(rows);
+        self.norm.apply(self.arch, &mut x);
+        for layer in &self.layers {
+            layer.apply(self.arch, &lengths, &mut x);
+        }
         match &self.pooler {
-            Some(dense) => dense.forward(&hidden.narrow(1, 0, 1)?.squeeze(1)?)?.tanh(),
-            None => mean_l2(&hidden, &mask),
+            Some(dense) => first_token(dense, &lengths, &x),
+            None => mean_l2(self.hidden, &lengths, &x),
         }
     }
 
-    fn hidden_states(&self, ids: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
-        let positions = self.positions.narrow(0, 0, ids.dim(1)?)?;
-        let embedded = self.words.forward(ids)?.broadcast_add(&positions)?;
-        let mut x = self.norm.forward(&embedded.broadcast_add(&self.segment)?)?;
-        let bias = mask
-            .affine(f64::from(-MASKED), f64::from(MASKED))?
-            .unsqueeze(1)?
-            .unsqueeze(1)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &bias)?;
+    fn embed(&self, rows: &[&[u32]]) -> Vec<f32> {
+        let tokens = rows.iter().map(|row| row.len()).sum::<usize>();
+        let mut x = Vec::with_capacity(tokens * self.hidden);
+        for row in rows {
+            for (id, place) in row.iter().zip(self.places.chunks_exact(self.hidden)) {
+                let start = *id as usize * self.hidden;
+                let word = &self.words[start..start + self.hidden];
+                x.extend(word.iter().zip(place).map(|(word, place)| word + place));
+            }
         }
-        Ok(x)
+        x
     }
 }
 
-/// Mean over the tokens that are not padding, scaled to length 1.
-fn mean_l2(hidden: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
-    let mask = mask.unsqueeze(2)?;
-    let mean = hidden
-        .broadcast_mul(&mask)?
-        .sum(1)?
-        .broadcast_div(&mask.sum(1)?)?;
-    let length = mean.sqr()?.sum_keepdim(1)?.sqrt()?;
-    mean.broadcast_div(&length)
+/// Cuts `rows` where a batch is full, or where another thread would be left without work.
+fn batches<'a, 'b>(rows: &'a [&'b [u32]], threads: NonZeroUsize) -> Vec<&'a [&'b [u32]]> {
+    let tokens: usize = rows.iter().map(|row| row.len()).sum();
+    let most = MAX_BATCH_TOKENS.min(tokens.div_ceil(threads.get()));
+    let mut batches = Vec::new();
+    let (mut start, mut tokens) = (0, 0);
+    for (index, row) in rows.iter().enumerate() {
+        if index > start && tokens + row.len() > most {
+            batches.push(&rows[start..index]);
+            (start, tokens) = (index, 0);
+        }
+        tokens += row.len();
+    }
+    if start < rows.len() {
+        batches.push(&rows[start..]);
+    }
+    batches
+}
+
+/// Hugging Face's pooler: tanh of a dense layer on the first token of each text.
+fn first_token(dense: &Dense, lengths: &[usize], x: &[f32]) -> Vec<f32> {
+    let hidden = dense.width_out();
+    let mut first = Vec::with_capacity(lengths.len() * hidden);
+    let mut start = 0;
+    for length in lengths {
+        first.extend_from_slice(&x[start * hidden..(start + 1) * hidden]);
+        start += length;
+    }
+    let mut pooled = vec![0.0; first.len()];
+    dense.apply(&first, &mut pooled);
+    for value in &mut pooled {
+        *value = value.tanh();
+    }
+    pooled
+}
+
+/// Mean over the tokens of each text, scaled to length 1.
+fn mean_l2(hidden: usize, lengths: &[usize], x: &[f32]) -> Vec<f32> {
+    let mut means = vec![0.0; lengths.len() * hidden];
+    let mut tokens = x.chunks_exact(hidden);
+    for (mean, length) in means.chunks_exact_mut(hidden).zip(lengths) {
+        for token in tokens.by_ref().take(*length) {
+            for (sum, value) in mean.iter_mut().zip(token) {
+                *sum += value;
+            }
+        }
+        // Scaling to length 1 makes dividing by the number of tokens unnecessary.
+        let norm = mean.iter().map(|sum| sum * sum).sum::<f32>().sqrt();
+        for sum in mean {
+            *sum /= norm;
+        }
+    }
+    means
 }
 
 struct Layer {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    attended: Linear,
-    attended_norm: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
-    narrow_norm: LayerNorm,
-    heads: usize,
+    /// Query, key and value side by side.
+    projected: Dense,
+    attended: Dense,
+    attended_norm: Norm,
+    widen: Dense,
+    narrow: Dense,
+    narrow_norm: Norm,
+    heads: Heads,
     activation: Activation,
 }
 
@@ -125,51 +207,51 @@ impl Layer {
     fn load(config: &BertConfig, tensors: &Tensors<'_>) -> Result<Self, LoadError> {
         let (hidden, wide) = (config.hidden, config.intermediate);
         let attention = tensors.under("attention");
+        let projections =
+            ["self.query", "self.key", "self.value"].map(|name| attention.under(name));
+        let dense = |tensors: Tensors<'_>, width_in, width_out| {
+            Dense::load(&[tensors], width_in, width_out)
+        };
         Ok(Self {
-            query: linear(&attention.under("self.query"), hidden, hidden)?,
-            key: linear(&attention.under("self.key"), hidden, hidden)?,
-            value: linear(&attention.under("self.value"), hidden, hidden)?,
-            attended: linear(&attention.under("output.dense"), hidden, hidden)?,
-            attended_norm: layer_norm(&attention.under("output.LayerNorm"), config)?,
-            widen: linear(&tensors.under("intermediate.dense"), hidden, wide)?,
-            narrow: linear(&tensors.under("output.dense"), wide, hidden)?,
-            narrow_norm: layer_norm(&tensors.under("output.LayerNorm"), config)?,
-            heads: config.heads,
+            projected: Dense::load(&projections, hidden, hidden)?,
+            attended: dense(attention.under("output.dense"), hidden, hidden)?,
+            attended_norm: Norm::load(&attention.under("output.LayerNorm"), config)?,
+            widen: dense(tensors.under("intermediate.dense"), hidden, wide)?,
+            narrow: dense(tensors.under("output.dense"), wide, hidden)?,
+            narrow_norm: Norm::load(&tensors.under("output.LayerNorm"), config)?,
+            heads: Heads { count: config.heads, hidden },
             activation: config.activation,
         })
     }
 
-    fn forward(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-        let attended = self.attended.forward(&self.attention(x, bias)?)?;
-        let x = self.attended_norm.forward(&(x + attended)?)?;
-        let widened = apply(self.activation, &self.widen.forward(&x)?)?;
-        let narrowed = self.narrow.forward(&widened)?;
-        self.narrow_norm.forward(&(x + narrowed)?)
-    }
-
-    fn attention(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-        let (rows, tokens, hidden) = x.dims3()?;
-        let width = hidden / self.heads;
-        let by_head = |part: &Linear| -> candle_core::Result<Tensor> {
-            let part = part
-                .forward(x)?
-                .reshape((rows, tokens, self.heads, width))?;
-            part.transpose(1, 2)?.contiguous()
-        };
-        let (query, key, value) = (
-            by_head(&self.query)?,
-            by_head(&self.key)?,
-            by_head(&self.value)?,
-        );
-        let scale = 1.0 / (width as f64).sqrt();
-        let scores = (query.matmul(&key.t()?)? * scale)?.broadcast_add(bias)?;
-        let mixed = softmax_last_dim(&scores)?.matmul(&value)?;
-        mixed.transpose(1, 2)?.reshape((rows, tokens, hidden))
+    fn apply(&self, arch: Arch, lengths: &[usize], x: &mut [f32]) {
+        let mut attended = vec![0.0; x.len()];
+        attend(arch, self.heads, lengths, &self.projected, (x, &mut attended));
+        self.attended.apply_onto(&attended, x);
+        self.attended_norm.apply(arch, x);
+        let mut wide = vec![0.0; x.len() / self.heads.hidden * self.widen.width_out()];
+        self.widen.apply_activated(arch, self.activation, (x, &mut wide));
+        self.narrow.apply_onto(&wide, x);
+        self.narrow_norm.apply(arch, x);
     }
 }
 
-fn layer_norm(tensors: &Tensors<'_>, config: &BertConfig) -> Result<LayerNorm, LoadError> {
-    let weight = tensors.take("weight", &[config.hidden])?;
-    let bias = tensors.take("bias", &[config.hidden])?;
-    Ok(LayerNorm::new(weight, bias, config.epsilon))
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    epsilon: f32,
+}
+
+impl Norm {
+    fn load(tensors: &Tensors<'_>, config: &BertConfig) -> Result<Self, LoadError> {
+        Ok(Self {
+            weight: tensors.take_values("weight", &[config.hidden])?,
+            bias: tensors.take_values("bias", &[config.hidden])?,
+            epsilon: config.epsilon as f32,
+        })
+    }
+
+    fn apply(&self, arch: Arch, x: &mut [f32]) {
+        layer_norm(arch, &self.weight, &self.bias, self.epsilon, x);
+    }
 }

@@ -1,6 +1,8 @@
 //! A model without its output head.
 
-use candle_core::Tensor;
+use std::num::NonZeroUsize;
+
+use candle_core::{Device, Tensor};
 
 use crate::{
     LoadError, ScoreError, TensorSource,
@@ -10,10 +12,6 @@ use crate::{
     tensor_source::Tensors,
     text::TextReader,
 };
-
-/// Tokens of a batch, padding included: 32 rows of 128 tokens keep the cores busy, and a batch of
-/// short rows may have more of them.
-const MAX_BATCH_TOKENS: usize = 4096;
 
 /// Rows of a batch of features.
 const MAX_BATCH_ROWS: usize = 1024;
@@ -57,6 +55,7 @@ pub enum RowError {
 pub struct Body {
     labels: Vec<String>,
     network: Network,
+    threads: NonZeroUsize,
 }
 
 enum Network {
@@ -81,7 +80,16 @@ impl Body {
             },
             Family::Mlp(config) => Network::Mlp(Mlp::load(&config, &tensors)?),
         };
-        Ok(Self { labels, network })
+        let threads = NonZeroUsize::MIN;
+        Ok(Self { labels, network, threads })
+    }
+
+    /// Lets an encoder use this many threads, which should be no more than the cores that the
+    /// process owns; it starts with one.
+    #[must_use]
+    pub fn with_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
+        self
     }
 
     /// The labels, in the order of the head's outputs.
@@ -105,7 +113,7 @@ impl Body {
         self.evaluate(rows, |activations| Ok(activations.clone()))
     }
 
-    /// Runs batches of similar rows and puts what `head` makes of them back in order.
+    /// Runs batches of rows and puts what `head` makes of them back in order.
     pub(crate) fn evaluate(
         &self,
         rows: &[Input<'_>],
@@ -115,10 +123,12 @@ impl Body {
         match &self.network {
             Network::Bert { bert, reader } => {
                 let tokens: Vec<_> = rows.iter().map(|row| read_text(reader, row)).collect();
-                for batch in by_length(&tokens, &mut answers) {
-                    let ids: Vec<&[u32]> = batch.iter().map(|(_, ids)| *ids).collect();
-                    let places = batch.iter().map(|(place, _)| *place);
-                    put_back(&head(&bert.forward(&ids)?)?, places, &mut answers)?;
+                let (places, ids) = usable_texts(&tokens, &mut answers);
+                if !ids.is_empty() {
+                    let activations = bert.forward(&ids, self.threads);
+                    let shape = (ids.len(), bert.width_out());
+                    let activations = Tensor::from_vec(activations, shape, &Device::Cpu)?;
+                    put_back(&head(&activations)?, places.into_iter(), &mut answers)?;
                 }
             }
             Network::Mlp(mlp) => {
@@ -146,28 +156,22 @@ fn read_text(reader: &TextReader, row: &Input<'_>) -> Result<Vec<u32>, RowError>
     }
 }
 
-/// Groups rows of similar length, so that little padding is computed; notes those without tokens.
-fn by_length<'a>(
+/// Places and tokens of the rows that have some; notes why the others have none.
+fn usable_texts<'a>(
     tokens: &'a [Result<Vec<u32>, RowError>],
     answers: &mut Answers,
-) -> Vec<Vec<(usize, &'a [u32])>> {
-    let mut usable: Vec<(usize, &[u32])> = Vec::with_capacity(tokens.len());
+) -> (Vec<usize>, Vec<&'a [u32]>) {
+    let mut usable = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
     for (place, row) in tokens.iter().enumerate() {
         match row {
-            Ok(ids) => usable.push((place, ids)),
+            Ok(ids) => {
+                usable.0.push(place);
+                usable.1.push(ids.as_slice());
+            }
             Err(error) => answers[place] = Err(*error),
         }
     }
-    usable.sort_by_key(|(_, ids)| ids.len());
-    let mut batches: Vec<Vec<(usize, &[u32])>> = Vec::new();
-    for row in usable {
-        // Sorted, so the newest row is the one that all others are padded to.
-        match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * row.1.len() <= MAX_BATCH_TOKENS => batch.push(row),
-            _ => batches.push(vec![row]),
-        }
-    }
-    batches
+    usable
 }
 
 fn usable_features<'a>(

@@ -117,7 +117,6 @@ pub(crate) struct BertConfig {
     pub(crate) epsilon: f64,
     pub(crate) activation: Activation,
     pub(crate) pooling: Pooling,
-    pub(crate) pad_token: u32,
     /// Longer texts are cut to this many tokens, as in training.
     pub(crate) max_tokens: usize,
 }
@@ -160,7 +159,6 @@ impl BertConfig {
             epsilon: json.layer_norm_eps,
             activation: Activation::parse(&json.hidden_act)?,
             pooling: Pooling::parse(json.classifier_pooling.as_deref())?,
-            pad_token: json.pad_token_id,
             max_tokens,
         })
     }

@@ -5,10 +5,14 @@
 //! head; a [`Model`] is a body and its head. Where the head is encrypted, the guest has the body
 //! alone.
 
+mod attention;
 mod bert;
 mod body;
 mod config;
+mod dense;
+mod elementwise;
 mod error;
+mod matrix;
 mod mlp;
 mod model;
 mod tensor_source;
@@ -24,5 +28,5 @@ pub use tensor_source::TensorSource;
 pub const ENGINE: &str = concat!(
     "sealift-inference/",
     env!("CARGO_PKG_VERSION"),
-    " candle-core/0.11"
+    " gemm/0.19 candle-core/0.11"
 );

@@ -1,5 +1,7 @@
 //! A model with its output head.
 
+use std::num::NonZeroUsize;
+
 use candle_nn::{Linear, Module};
 
 use crate::{
@@ -30,6 +32,13 @@ impl Model {
         let head = Tensors::new(tensors).under("classifier");
         let head = linear(&head, body.width(), body.labels().len())?;
         Ok(Self { body, head })
+    }
+
+    /// As [`Body::with_threads`].
+    #[must_use]
+    pub fn with_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.body = self.body.with_threads(threads);
+        self
     }
 
     /// The model without its head.

@@ -73,4 +73,13 @@ impl<'a> Tensors<'a> {
             Err(LoadError::NotFinite(name))
         }
     }
+
+    /// The same as numbers, row by row.
+    pub(crate) fn take_values(
+        &self,
+        name: &str,
+        expected: &[usize],
+    ) -> Result<Vec<f32>, LoadError> {
+        Ok(self.take(name, expected)?.flatten_all()?.to_vec1()?)
+    }
 }

@@ -85,10 +85,32 @@ impl CheckPrime {
         self.add(join(low_low, low_high), high)
     }
 
+    /// As [`Self::dot`] with p = 2^61 − 1 for any values of 64 bits: one multiplication each.
+    ///
+    /// Eight products stay within i128. Their sum is folded at 2^61 ≡ 1, and 2^15 folded sums
+    /// stay far within i128 again.
+    fn dot_narrow(self, secrets: &[u128], values: impl Iterator<Item = i64>) -> u128 {
+        debug_assert_eq!(self.log2, 61, "secrets have 61 bits");
+        let (mut low, mut high) = (0_u128, 0_i128);
+        let mut products = secrets
+            .iter()
+            .zip(values)
+            .map(|(secret, value)| i128::from(*secret as i64) * i128::from(value));
+        for _ in 0..secrets.len().div_ceil(PRODUCTS_AT_ONCE) {
+            let sum: i128 = products.by_ref().take(PRODUCTS_AT_ONCE).sum();
+            low += sum.cast_unsigned() & self.value();
+            high += sum >> self.log2;
+        }
+        self.add(self.reduce(low), self.residue(high))
+    }
+
     fn residue(self, value: i128) -> u128 {
         value.rem_euclid(self.value().cast_signed()).cast_unsigned()
     }
 }
+
+/// Products of 61 bits by 64 whose sum fits 128 bits with a sign.
+const PRODUCTS_AT_ONCE: usize = 8;
 
 /// r and u, residues modulo p.
 pub(crate) struct CheckVector {
@@ -134,16 +156,26 @@ impl CheckVector {
 
     /// Appends u_j of the next column of bodies.
     pub(crate) fn push_column(&mut self, bodies: &[u64]) {
-        let bodies = bodies.iter().map(|body| i128::from(*body));
-        self.u.push(self.prime.dot(&self.r, bodies));
+        let sum = if self.prime.log2 == 61 {
+            let bodies = bodies.iter().map(|body| body.cast_signed());
+            self.prime.dot_narrow(&self.r, bodies)
+        } else {
+            let bodies = bodies.iter().map(|body| i128::from(*body));
+            self.prime.dot(&self.r, bodies)
+        };
+        self.u.push(sum);
     }
 
     /// Whether `y` is Σ_j x_j·b_j over the columns that this vector was made for.
     pub(crate) fn holds(&self, x: &[i8], y: &Sums) -> bool {
-        self.r.len() == y.len()
-            && self.u.len() == x.len()
-            && self.prime.dot(&self.r, y.iter())
-                == self.prime.dot(&self.u, x.iter().map(|v| i128::from(*v)))
+        if self.r.len() != y.len() || self.u.len() != x.len() {
+            return false;
+        }
+        let found = match y.narrow() {
+            Some(y) if self.prime.log2 == 61 => self.prime.dot_narrow(&self.r, y.iter().copied()),
+            _ => self.prime.dot(&self.r, y.iter()),
+        };
+        found == self.prime.dot(&self.u, x.iter().map(|v| i128::from(*v)))
     }
 }
 
@@ -200,6 +232,16 @@ mod tests {
         }
 
         #[test]
+        fn narrow_dot_products_equal_wide_ones(
+            pairs in prop::collection::vec((any::<u64>(), any::<i64>()), 0..40),
+        ) {
+            let secrets: Vec<u128> = pairs.iter().map(|(s, _)| u128::from(*s) % P61.value()).collect();
+            let values = || pairs.iter().map(|(_, v)| *v);
+            let expected = P61.dot(&secrets, values().map(i128::from));
+            prop_assert_eq!(P61.dot_narrow(&secrets, values()), expected);
+        }
+
+        #[test]
         fn residues_of_signed_sums_are_right(value in -(1_i128 << 68)..(1 << 68)) {
             for p in [P61, P89] {
                 let negated = p.residue(-value);
@@ -220,6 +262,12 @@ mod tests {
                 let expected = p.mul(p.residue(-value), MAX_D_OUT as u128);
                 assert_eq!(found, expected, "{p:?} {value}");
             }
+        }
+        let secrets = vec![P61.value() - 1; MAX_D_OUT];
+        for value in [i64::MIN, i64::MAX] {
+            let found = P61.dot_narrow(&secrets, std::iter::repeat_n(value, MAX_D_OUT));
+            let expected = P61.mul(P61.residue(-i128::from(value)), MAX_D_OUT as u128);
+            assert_eq!(found, expected, "{value}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use pulp::Arch;
 use sealift_fhe_layer::{
     LayerMeta, MAX_D_IN, MAX_D_OUT, MaskSeed, MetaError, NoNoiseMargin, NoisePlan, ParameterSet,
     RING_DIMENSION, RowNorms, ScaleRange,
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::check_vector::CheckVector;
 use crate::ring::{
-    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Ring, Transformed, fresh_mask_seed, zero,
+    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Polynomial, Product, Ring, TransformedSecret, fresh_mask_seed, zero,
 };
 use crate::secrets::LayerSecrets;
 
@@ -184,10 +185,13 @@ struct ColumnEncryption {
     ring: Ring,
     masks: Masks,
     noise: Noise,
-    secrets: Vec<Transformed>,
+    secrets: Vec<TransformedSecret>,
     delta: u64,
     dropped_bits: u32,
     planes: usize,
+    mask: Polynomial,
+    noise_terms: Polynomial,
+    product: Product,
     /// The bodies of the current column, rounded.
     bodies: Vec<u64>,
     bytes: Vec<u8>,
@@ -199,7 +203,7 @@ impl ColumnEncryption {
         let secrets = keys
             .secrets
             .iter()
-            .map(|s| ring.forward(s.coefficients()))
+            .map(|s| ring.transform_secret(s.coefficients()))
             .collect();
         Ok(Self {
             ring,
@@ -209,42 +213,49 @@ impl ColumnEncryption {
             delta,
             dropped_bits: keys.set.dropped_bits(),
             planes: keys.set.body_planes(),
-            bodies: Vec::with_capacity(keys.d_out),
-            bytes: Vec::new(),
+            mask: zero(),
+            noise_terms: zero(),
+            product: Product::new(),
+            bodies: vec![0; keys.d_out],
+            bytes: vec![0; keys.d_out * keys.set.body_planes() + size_of::<u64>()],
         })
     }
 
     /// b = a·s + e + Δ·w, rounded, for the next column's weights [d_out].
     fn encrypt(&mut self, weights: &[i8]) {
-        let (mut mask, mut noise, mut product) = (zero(), zero(), zero());
-        self.masks.next_into(&mut mask);
-        let mask = self.ring.forward(mask);
-        self.bodies.clear();
-        for (secret, weights) in self.secrets.iter().zip(weights.chunks(RING_DIMENSION)) {
-            self.ring.multiply_into(&mask, secret, &mut product);
-            self.noise.next_into(&mut noise);
-            let (delta, dropped_bits) = (self.delta, self.dropped_bits);
-            let terms = product.iter().zip(noise.iter()).zip(weights);
-            self.bodies.extend(terms.map(|((product, noise), weight)| {
-                let message = delta.wrapping_mul(i64::from(*weight).cast_unsigned());
-                let body = product.wrapping_add(*noise).wrapping_add(message);
-                round(body, dropped_bits)
-            }));
+        let (delta, dropped_bits) = (self.delta, self.dropped_bits);
+        self.masks.next_into(&mut self.mask);
+        let mask = self.ring.transform_mask(&self.mask);
+        let blocks = self.bodies.chunks_mut(RING_DIMENSION);
+        let blocks = blocks.zip(weights.chunks(RING_DIMENSION));
+        for (secret, (bodies, weights)) in self.secrets.iter().zip(blocks) {
+            self.ring.multiply(&mask, secret, &mut self.product);
+            self.noise.next_into(&mut self.noise_terms);
+            let terms = self.product.coefficients().iter().zip(self.noise_terms.iter());
+            let terms = terms.zip(weights);
+            Arch::new().dispatch(|| {
+                for (body, ((product, noise), weight)) in bodies.iter_mut().zip(terms) {
+                    let message = delta.wrapping_mul(i64::from(*weight).cast_unsigned());
+                    let exact = product.wrapping_add(*noise).wrapping_add(message);
+                    *body = round(exact, dropped_bits);
+                }
+            });
         }
     }
 
     /// The bodies of the current column as they are stored.
     fn limbs(&mut self) -> &[u8] {
-        self.bytes.clear();
-        for body in &self.bodies {
-            self.bytes
-                .extend_from_slice(&body.to_le_bytes()[..self.planes]);
+        for (k, body) in self.bodies.iter().enumerate() {
+            // The bytes beyond the last plane are those of the next body, which follows.
+            let place = self.bytes[k * self.planes..].first_chunk_mut();
+            *place.expect("room for a whole word after every body") = body.to_le_bytes();
         }
-        &self.bytes
+        &self.bytes[..self.bodies.len() * self.planes]
     }
 }
 
 /// The nearest multiple of 2^dropped modulo q, divided by 2^dropped.
+#[inline]
 pub(crate) fn round(body: u64, dropped_bits: u32) -> u64 {
     let half = (1_u64 << dropped_bits) >> 1;
     (body.wrapping_add(half) & MODULUS_MASK) >> dropped_bits

@@ -2,13 +2,16 @@
 
 use std::num::NonZeroUsize;
 
+use pulp::Arch;
 use sealift_fhe_layer::{
     ActivationError, EncryptedRow, Kernel, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder,
     RING_DIMENSION, Sums,
 };
 use zeroize::Zeroizing;
 
-use crate::ring::{MODULUS_MASK, Masks, Ring, Transformed, zero};
+use crate::ring::{
+    BlockSecret, MODULUS_MASK, Masks, Polynomial, Product, Ring, TransformedSecret, zero,
+};
 use crate::secrets::LayerSecrets;
 
 /// Bytes of a mask coefficient.
@@ -70,18 +73,19 @@ impl LayerSecrets {
         }
         let norm_1 = row.x().iter().map(|v| u64::from(v.unsigned_abs())).sum();
         let bound = self.meta.set().sum_bound(norm_1);
-        if row.y().iter().any(|y| y.abs() > bound) {
-            return Err(Refusal::SumRange);
+        if row.y().all_within(bound) {
+            Ok(())
+        } else {
+            Err(Refusal::SumRange)
         }
-        Ok(())
     }
 }
 
 impl<'a> CheckedRow<'a> {
     /// Decrypts, rounding each phase to a multiple of Δ.
     pub fn open(self) -> Result<Opened<'a>, Undecryptable> {
-        let mask = self.secrets.prepared().masks(&[self.row.x()]).remove(0);
-        self.open_with(&mask)
+        let mask = self.secrets.prepared().sums(&[self.row.x()]);
+        self.open_with(&mask[0])
     }
 
     /// As [`Self::open`] for many rows: for narrow layers several times faster per row.
@@ -90,8 +94,8 @@ impl<'a> CheckedRow<'a> {
         for rows in rows.chunk_by(|a, b| std::ptr::eq(a.secrets, b.secrets)) {
             for rows in rows.chunks(MASKS_AT_ONCE) {
                 let xs: Vec<&[i8]> = rows.iter().map(|row| row.row.x()).collect();
-                let masks = rows[0].secrets.prepared().masks(&xs);
-                for (row, mask) in rows.iter().zip(&masks) {
+                let masks = rows[0].secrets.prepared().sums(&xs);
+                for (row, mask) in rows.iter().zip(masks.iter()) {
                     opened.push(row.open_with(mask)?);
                 }
             }
@@ -99,17 +103,17 @@ impl<'a> CheckedRow<'a> {
         Ok(opened)
     }
 
-    fn open_with(&self, mask: &Transformed) -> Result<Opened<'a>, Undecryptable> {
+    fn open_with(&self, mask: &Sums) -> Result<Opened<'a>, Undecryptable> {
         let secrets = self.secrets;
         let mut integers = self.phases(mask);
         let decoder = Decoder::new(secrets.delta);
-        integers
-            .iter_mut()
-            .for_each(|value| *value = decoder.decode(*value));
-        if integers
-            .iter()
-            .any(|y| y.unsigned_abs() > secrets.message_bound)
-        {
+        let largest = Arch::new().dispatch(|| {
+            integers.iter_mut().fold(0, |largest: u64, value| {
+                *value = decoder.decode(*value);
+                largest.max(value.unsigned_abs())
+            })
+        });
+        if largest > secrets.message_bound {
             return Err(Undecryptable);
         }
         Ok(Opened {
@@ -120,20 +124,17 @@ impl<'a> CheckedRow<'a> {
     }
 
     /// Y·2^dropped − (Σ_j x_j·a_j)·s in ±q/2: Δ·y and noise. Never leaves this module.
-    fn phases(&self, mask: &Transformed) -> Zeroizing<Vec<i64>> {
-        let meta = &self.secrets.meta;
-        let dropped_bits = meta.set().dropped_bits();
-        let Prepared { ring, blocks, .. } = self.secrets.prepared();
-        let mut product = zero();
-        let mut phases = Zeroizing::new(Vec::with_capacity(meta.d_out()));
-        let mut sums = self.row.y().iter();
-        for block in blocks {
-            ring.multiply_into(mask, block, &mut product);
-            phases.extend(product.iter().zip(sums.by_ref()).map(|(product, y)| {
-                let body = (y as u64) << dropped_bits;
-                centred(body.wrapping_sub(*product))
-            }));
-        }
+    fn phases(&self, mask: &Sums) -> Zeroizing<Vec<i64>> {
+        let dropped_bits = self.secrets.meta.set().dropped_bits();
+        let mut phases = Zeroizing::new(self.row.y().wrapped());
+        self.secrets.prepared().products(mask, |from, products| {
+            Arch::new().dispatch(|| {
+                for (phase, product) in phases[from..].iter_mut().zip(products) {
+                    let body = phase.cast_unsigned() << dropped_bits;
+                    *phase = centred(body.wrapping_sub(*product));
+                }
+            });
+        });
         phases
     }
 
@@ -146,7 +147,7 @@ impl<'a> CheckedRow<'a> {
     /// The phases, for the statistics of their noise.
     #[cfg(test)]
     pub(crate) fn phases_for_statistics(&self) -> Zeroizing<Vec<i64>> {
-        self.phases(&self.secrets.prepared().masks(&[self.row.x()])[0])
+        self.phases(&self.secrets.prepared().sums(&[self.row.x()])[0])
     }
 }
 
@@ -167,6 +168,7 @@ impl Decoder {
     }
 
     /// The integer nearest to phase/Δ for a phase in ±2^47; halves go up.
+    #[inline]
     fn decode(&self, phase: i64) -> i64 {
         let estimate = (phase as f64 * self.inverse) as i64;
         let rest = phase - estimate * self.delta;
@@ -176,6 +178,7 @@ impl Decoder {
 }
 
 /// The representative modulo q in [-q/2, q/2). Higher bits do not matter.
+#[inline]
 pub(crate) fn centred(residue: u64) -> i64 {
     let unused = u64::BITS - LOG2_MODULUS;
     (residue << unused).cast_signed() >> unused
@@ -187,53 +190,75 @@ impl LayerSecrets {
     }
 }
 
-/// What opening needs again for every row: the masks as limbs, the secrets transformed.
+/// What opening needs again for every row: a matrix to multiply x with, and the secrets
+/// transformed where there are several.
 pub(crate) struct Prepared {
     ring: Ring,
-    masks: LimbMatrix,
-    blocks: Vec<Transformed>,
+    /// Of a layer with one block the needed coefficients of a_j·s, no more work than the masks
+    /// themselves and secret; of any other the masks a_j.
+    columns: Zeroizing<LimbMatrix>,
+    /// Empty for a layer with one block.
+    blocks: Vec<TransformedSecret>,
 }
 
 impl Prepared {
     fn new(secrets: &LayerSecrets) -> Self {
         let ring = Ring::new();
+        let secret = |s: &BlockSecret| ring.transform_secret(s.coefficients());
+        let mut blocks: Vec<_> = secrets.blocks.iter().map(secret).collect();
+        let only = blocks.pop_if(|_| secrets.blocks.len() == 1);
+        let (d_in, d_out) = (secrets.meta.d_in(), secrets.meta.d_out());
+        let width = if only.is_some() { d_out } else { RING_DIMENSION };
+
         let mut masks = Masks::new(secrets.meta.mask_seed());
-        let mut matrix = LimbMatrixBuilder::new(secrets.meta.d_in(), RING_DIMENSION, MASK_PLANES);
-        let mut mask = zero();
-        let mut limbs = Vec::with_capacity(RING_DIMENSION * MASK_PLANES);
-        for _ in 0..secrets.meta.d_in() {
+        let mut matrix = LimbMatrixBuilder::new(d_in, width, MASK_PLANES);
+        let (mut mask, mut product) = (zero(), Product::new());
+        let mut limbs = Zeroizing::new(Vec::with_capacity(width * MASK_PLANES));
+        for _ in 0..d_in {
             masks.next_into(&mut mask);
+            let column = if let Some(secret) = &only {
+                ring.multiply(&ring.transform_mask(&mask), secret, &mut product);
+                &product.coefficients()[..width]
+            } else {
+                &mask
+            };
             limbs.clear();
-            mask.iter()
-                .for_each(|a| limbs.extend_from_slice(&a.to_le_bytes()[..MASK_PLANES]));
+            for a in column {
+                limbs.extend_from_slice(&a.to_le_bytes()[..MASK_PLANES]);
+            }
             matrix.push_column(&limbs);
         }
-        let masks = matrix.finish().expect("every column was pushed");
-        let blocks = secrets
-            .blocks
-            .iter()
-            .map(|s| ring.forward(s.coefficients()))
-            .collect();
+        let columns = Zeroizing::new(matrix.finish().expect("every column was pushed"));
         Self {
             ring,
-            masks,
+            columns,
             blocks,
         }
     }
 
-    /// Σ_j x_j·a_j modulo q of each x, transformed.
-    fn masks(&self, xs: &[&[i8]]) -> Vec<Transformed> {
-        let mut sums = Vec::with_capacity(xs.len());
-        self.masks
-            .sums(xs, (Kernel::fastest(), NonZeroUsize::MIN), &mut sums);
-        let transformed = |sums: &Sums| {
-            let mut mask = zero();
-            for (mask, sum) in mask.iter_mut().zip(sums.iter()) {
-                *mask = sum as u64 & MODULUS_MASK;
-            }
-            self.ring.forward(mask)
-        };
-        sums.iter().map(transformed).collect()
+    /// The columns times each x.
+    fn sums(&self, xs: &[&[i8]]) -> Zeroizing<Vec<Sums>> {
+        let mut sums = Zeroizing::new(Vec::with_capacity(xs.len()));
+        let one = NonZeroUsize::MIN;
+        self.columns.sums(xs, (Kernel::fastest(), one), &mut sums);
+        sums
+    }
+
+    /// Gives `take` the coefficients of (Σ_j x_j·a_j)·s modulo q, 2048 outputs at a time, each
+    /// time with the number of the first.
+    fn products(&self, sums: &Sums, mut take: impl FnMut(usize, &[u64])) {
+        let residues = |sum: &i64| sum.cast_unsigned() & MODULUS_MASK;
+        let sums = Zeroizing::new(sums.wrapped());
+        let sums: Polynomial = Zeroizing::new(sums.iter().map(residues).collect());
+        if self.blocks.is_empty() {
+            return take(0, &sums);
+        }
+        let mask = self.ring.transform_mask(&sums);
+        let mut product = Product::new();
+        for (block, secret) in self.blocks.iter().enumerate() {
+            self.ring.multiply(&mask, secret, &mut product);
+            take(block * RING_DIMENSION, product.coefficients());
+        }
     }
 }
 
@@ -258,17 +283,29 @@ impl Opened<'_> {
     /// As [`Self::logits`], with every y_k rounded to a multiple of its grid unit first.
     pub fn logits_on(&self, grid: &RoundingGrid) -> Zeroizing<Vec<f32>> {
         let pairs = self.integers.iter().zip(grid.units.iter());
-        self.rescaled(pairs.map(|(y, unit)| (y + unit / 2).div_euclid(*unit) * unit))
+        self.rescaled(pairs.map(|(y, unit)| on_grid(*y, *unit)))
     }
 
     fn rescaled(&self, integers: impl Iterator<Item = i64>) -> Zeroizing<Vec<f32>> {
         let (scales, bias) = (self.secrets.row_scales.iter(), self.secrets.bias.iter());
-        let mut logits = Zeroizing::new(Vec::with_capacity(self.integers.len()));
-        logits.extend(integers.zip(scales).zip(bias).map(|((y, scale), bias)| {
-            (y as f64 * f64::from(*scale) * f64::from(self.s) + f64::from(*bias)) as f32
-        }));
+        let mut logits = Zeroizing::new(vec![0.0; self.integers.len()]);
+        let outputs = logits.iter_mut().zip(integers.zip(scales).zip(bias));
+        let s = f64::from(self.s);
+        Arch::new().dispatch(|| {
+            for (logit, ((y, scale), bias)) in outputs {
+                *logit = (y as f64 * f64::from(*scale) * s + f64::from(*bias)) as f32;
+            }
+        });
         logits
     }
+}
+
+/// The multiple of `unit` nearest to y; halves go up.
+///
+/// Both stay below 2^50, so the floating quotient is on the right side of every integer.
+#[inline]
+fn on_grid(y: i64, unit: i64) -> i64 {
+    ((y + unit / 2) as f64 / unit as f64).floor() as i64 * unit
 }
 
 /// Units to which integers are rounded before they are rescaled, one per output.
@@ -357,6 +394,22 @@ mod tests {
             for phase in [phase, near_half - 1, near_half, near_half + 1] {
                 let exact = (phase + delta / 2).div_euclid(delta);
                 prop_assert_eq!(decoder.decode(phase), exact, "{}/{}", phase, delta);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_rounded_integer_is_the_nearest_multiple_of_its_unit(
+            y in -(1_i64 << 47)..(1 << 47),
+            unit_bits in 0_u32..48,
+            unit: i64,
+        ) {
+            let unit = (unit & ((1 << unit_bits) - 1)).max(1);
+            let at_half = y / unit * unit + unit / 2;
+            for y in [y, at_half - 1, at_half, at_half + 1] {
+                let exact = (y + unit / 2).div_euclid(unit) * unit;
+                prop_assert_eq!(on_grid(y, unit), exact, "{} on {}", y, unit);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use zeroize::Zeroize;
+
 use crate::kernel::Kernel;
 use crate::row::Sums;
 
@@ -25,6 +27,13 @@ pub struct LimbMatrix {
     d_out: usize,
     planes: usize,
     lanes: Vec<Lane>,
+}
+
+/// Ciphertexts need no wiping; what a key manager derives from its secrets does.
+impl Zeroize for LimbMatrix {
+    fn zeroize(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.0.zeroize());
+    }
 }
 
 impl LimbMatrix {

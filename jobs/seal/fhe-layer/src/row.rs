@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroize;
 
 use crate::set::{MAX_D_IN, MAX_D_OUT, ParameterSet};
 
@@ -17,6 +18,15 @@ const HEADER_BYTES: usize = 14;
 /// The exact integers Y_k = Σ_j x_j·b[j,k] of one row, not reduced by any modulus.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sums(Words);
+
+impl Zeroize for Sums {
+    fn zeroize(&mut self) {
+        match &mut self.0 {
+            Words::I64(values) => values.zeroize(),
+            Words::I96(values) => values.zeroize(),
+        }
+    }
+}
 
 #[derive(Clone, PartialEq, Eq)]
 enum Words {
@@ -58,6 +68,35 @@ impl Sums {
             .iter()
             .map(|v| i128::from(*v))
             .chain(wide.iter().copied())
+    }
+
+    /// Y_0, Y_1, … if none takes more than 64 bits by its set.
+    pub fn narrow(&self) -> Option<&[i64]> {
+        match &self.0 {
+            Words::I64(values) => Some(values),
+            Words::I96(_) => None,
+        }
+    }
+
+    /// Y_0, Y_1, … modulo 2^64.
+    pub fn wrapped(&self) -> Vec<i64> {
+        match &self.0 {
+            Words::I64(values) => values.clone(),
+            Words::I96(values) => values.iter().map(|y| *y as i64).collect(),
+        }
+    }
+
+    /// Whether every |Y| is at most `bound`.
+    pub fn all_within(&self, bound: i128) -> bool {
+        match &self.0 {
+            Words::I64(values) => {
+                let largest = values
+                    .iter()
+                    .fold(0, |largest: u64, y| largest.max(y.unsigned_abs()));
+                i128::from(largest) <= bound
+            }
+            Words::I96(values) => values.iter().all(|y| (-bound..=bound).contains(y)),
+        }
     }
 
     /// Bytes of one value on the wire.

@@ -15,6 +15,8 @@
 //! | a guest that the key manager released the KEK to | the KEK | `sealed` tensors, in memory only |
 //! | nobody but the key manager | the FHE keys | answers of `fhe` layers |
 
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 pub mod limits;
 
 mod chunk_root;
@@ -28,6 +30,7 @@ mod name;
 mod opened;
 mod publish_key;
 mod range_read;
+mod rotate;
 mod seal;
 mod signature;
 mod source;
@@ -47,11 +50,14 @@ pub use name::{FileName, Name, NameError};
 pub use opened::{OpenedModel, OpenedTensor, TensorBytes};
 pub use publish_key::{PublishKey, PublishKeyError, PublishVerifyingKey};
 pub use range_read::{FileRange, RangeRead};
+pub use rotate::{RotateError, RotatedVersion, rotate_version};
 pub use seal::{
     FheTensor, ProtectionPlan, REPORT_FILE, SealError, SealOptions, SealProgress, SealRequest,
     SealedVersion, SealingKeys, TensorPlan, VersionFacts, seal_version,
 };
 pub use signature::{SIGNATURE_FILE, SignatureError, sign_files};
 pub use source::{RequiredTensor, SourceError, SourceFile, SourceModel, SourceTensor};
-pub use version::{DELEGATION_FILE, FetchedVersion, PinnedVersion, VerifiedManifest, VersionError};
+pub use version::{
+    ClaimedVersion, DELEGATION_FILE, FetchedVersion, PinnedVersion, VerifiedManifest, VersionError,
+};
 pub use version_files::{FolderFiles, VersionFiles};

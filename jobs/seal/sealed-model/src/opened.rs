@@ -113,7 +113,7 @@ impl OpenedModel {
     }
 }
 
-fn tensor_files(manifest: &Manifest) -> impl Iterator<Item = &ManifestFile> {
+pub(crate) fn tensor_files(manifest: &Manifest) -> impl Iterator<Item = &ManifestFile> {
     let holds_tensors = |file: &&ManifestFile| match file.role {
         FileRole::Weights | FileRole::Fhe => true,
         FileRole::Public | FileRole::Report => false,

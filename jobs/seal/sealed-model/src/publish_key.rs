@@ -133,7 +133,7 @@ impl PublishVerifyingKey {
     }
 
     /// The name of the key in a bundle: SHA-256 of its PEM text.
-    pub(crate) fn hint(&self) -> String {
+    pub fn hint(&self) -> String {
         Digest::of(self.to_pem().as_bytes()).to_string()
     }
 

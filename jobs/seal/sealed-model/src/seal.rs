@@ -14,3 +14,4 @@ pub use request::{
     SealOptions, SealProgress, SealRequest, SealedVersion, SealingKeys, VersionFacts,
 };
 pub use version::seal_version;
+pub(crate) use version::sign_folder;

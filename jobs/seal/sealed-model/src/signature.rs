@@ -127,6 +127,15 @@ pub fn sign_files(subject: &Name, files: &BTreeMap<FileName, Digest>, key: &Publ
     json(&bundle)
 }
 
+/// The publish key that the bytes of `model.sig` name, which nothing vouches for.
+pub(crate) fn claimed_signer(bytes: &[u8]) -> Result<String, SignatureError> {
+    if bytes.len() as u64 > SIGNATURE_BYTES_MAX {
+        return Err(SignatureError::TooLarge(bytes.len() as u64));
+    }
+    let bundle: Bundle = serde_json::from_slice(bytes).map_err(SignatureError::Bundle)?;
+    Ok(bundle.verification_material.public_key.hint)
+}
+
 /// The files of a folder with the digests that a pinned key signed.
 ///
 /// [`SignedFiles::verify`] is its only constructor.

@@ -1,5 +1,7 @@
 //! The keys of sealed tensors: one per tensor and attempt, wrapped under the version's KEK.
 
+use std::thread;
+
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     error::Unspecified,
@@ -49,6 +51,15 @@ impl Kek {
         }
     }
 
+    /// The data key that `wrapped` holds, under the KEK `next` instead.
+    pub(crate) fn rewrap(
+        &self,
+        wrapped: &WrappedKey,
+        next: &Self,
+    ) -> Result<WrappedKey, Unspecified> {
+        Ok(next.wrap(&self.unwrap(wrapped)?))
+    }
+
     /// The data key, if it was wrapped under this KEK.
     pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<SecretBytes<32>, Unspecified> {
         let mut key = Zeroizing::new(wrapped.ciphertext);
@@ -88,13 +99,28 @@ impl TensorSealer {
         self.base_iv
     }
 
-    /// Encrypts the next chunk in place.
-    pub(crate) fn seal_next(&mut self, chunk: &mut [u8]) {
-        let index = (self.tags.len() / TAG_BYTES) as u64;
-        let iv = chunk_iv(self.base_iv, index)
-            .expect("bodies of more than CHUNKS_MAX chunks are refused before they are sealed");
-        let tag = seal(&self.key, iv, chunk);
-        self.tags.extend(tag);
+    /// Encrypts the next chunks in place, each on a thread of its own; the caller bounds their
+    /// number. What comes out does not depend on it.
+    pub(crate) fn seal_next(&mut self, mut chunks: Vec<&mut [u8]>) {
+        let first = (self.tags.len() / TAG_BYTES) as u64;
+        let mut tags = vec![[0; TAG_BYTES]; chunks.len()];
+        let (key, base_iv) = (&self.key, self.base_iv);
+        let seal_one = |index: u64, chunk: &mut [u8], tag: &mut [u8; TAG_BYTES]| {
+            let iv = chunk_iv(base_iv, index)
+                .expect("bodies of more than CHUNKS_MAX chunks are refused before they are sealed");
+            *tag = seal(key, iv, chunk);
+        };
+        thread::scope(|scope| {
+            let mut work = (first..).zip(&mut chunks).zip(&mut tags);
+            let own = work.next();
+            for ((index, chunk), tag) in work {
+                scope.spawn(move || seal_one(index, chunk, tag));
+            }
+            if let Some(((index, chunk), tag)) = own {
+                seal_one(index, chunk, tag);
+            }
+        });
+        self.tags.extend(tags.as_flattened());
     }
 
     /// The tags of all chunks, in order.
@@ -194,7 +220,7 @@ mod tests {
         let base_iv = sealer.base_iv();
         let mut chunks = [b"first".to_vec(), b"secnd".to_vec()];
         for chunk in &mut chunks {
-            sealer.seal_next(chunk);
+            sealer.seal_next(vec![chunk]);
         }
         let tags = sealer.finish();
         let opener = TensorOpener::new(&kek.unwrap(&wrapped).unwrap(), base_iv);
@@ -203,6 +229,28 @@ mod tests {
         opener.open(0, &tags[..16], &mut chunks[0]).unwrap();
         opener.open(1, &tags[16..], &mut chunks[1]).unwrap();
         assert_eq!(chunks, [b"first".to_vec(), b"secnd".to_vec()]);
+    }
+
+    #[test]
+    fn chunks_sealed_together_are_those_sealed_one_by_one() {
+        let key = SecretBytes::random();
+        let sealer = || TensorSealer {
+            key: aes_256_gcm(&key),
+            base_iv: [3; IV_BYTES],
+            tags: Vec::new(),
+        };
+        let plain: Vec<u8> = (0..=255).collect();
+        let (mut single, mut together) = (sealer(), sealer());
+        let (mut one_by_one, mut at_once) = (plain.clone(), plain.clone());
+        for chunk in one_by_one.chunks_mut(50) {
+            single.seal_next(vec![chunk]);
+        }
+        let (head, tail) = at_once.split_at_mut(150);
+        together.seal_next(head.chunks_mut(50).collect());
+        together.seal_next(tail.chunks_mut(50).collect());
+        assert_eq!(at_once, one_by_one);
+        assert_ne!(at_once, plain);
+        assert_eq!(together.finish(), single.finish());
     }
 
     #[test]

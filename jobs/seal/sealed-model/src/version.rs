@@ -11,6 +11,7 @@
 //! Opening needs no pass over the whole file for it: no byte of it is believed on other grounds
 //! than the header's signature, a tag or a root.
 
+mod claim;
 mod error;
 
 use std::{
@@ -35,6 +36,7 @@ use crate::{
     version_files::VersionFiles,
 };
 
+pub use claim::ClaimedVersion;
 pub use error::VersionError;
 
 /// By convention, the public file with the envelope of the owner root's delegation of the publish
@@ -278,7 +280,7 @@ impl VerifiedManifest {
     }
 
     /// Hands a file's bytes to `take`, part by part, and checks their digest at the end.
-    fn stream_file(
+    pub(crate) fn stream_file(
         &self,
         file: &ManifestFile,
         take: &mut dyn FnMut(&[u8]) -> Result<(), VersionError>,

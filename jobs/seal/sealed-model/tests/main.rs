@@ -5,9 +5,11 @@
     reason = "a test ends where something it builds on fails"
 )]
 
+mod claims;
 mod corruption;
 mod interop;
 mod opening;
+mod rotation;
 mod sealing;
 mod support;
 mod vectors;

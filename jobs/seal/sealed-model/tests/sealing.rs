@@ -12,12 +12,12 @@ use std::{
 };
 
 use crate::support::{
-    self, LAYER, Owner, RawHeader, Sealed, WEIGHTS, floats, planned, request, safetensors_file,
+    self, LAYER, Owner, PlainTensor, RawHeader, Sealed, WEIGHTS, floats, planned, request, safetensors_file,
     seal, sealed, sealed_from, source_of, tiny_layer, tiny_plan, tiny_tensors,
 };
 use sealift_sealed_model::{
     ChunkSize, Dtype, FetchedVersion, FileRole, FolderError, FolderFiles, MANIFEST_FILE,
-    Protection, RangeRead, SealError, SourceDigest, SourceError, SourceModel, seal_version,
+    Protection, ProtectionPlan, RangeRead, SealError, SourceDigest, SourceError, SourceModel, seal_version,
 };
 use sealift_signed_document::Digest;
 use serde_json::Value;
@@ -260,7 +260,7 @@ fn refusal(change: impl FnOnce(&mut sealift_sealed_model::SealRequest<'_>)) -> S
 fn a_plan_that_does_not_fit_the_model_is_refused() {
     let owner = Owner::new();
     let source = source_of(&tiny_tensors());
-    let refusal = |change: fn(&mut sealift_sealed_model::ProtectionPlan)| {
+    let refusal = |change: fn(&mut ProtectionPlan)| {
         let mut plan = tiny_plan();
         change(&mut plan);
         let folder = tempfile::tempdir().unwrap();
@@ -360,7 +360,7 @@ fn protected_weights_that_also_stand_plain_are_refused() {
 #[test]
 fn a_sharded_model_keeps_its_shards_and_a_shard_of_fhe_tensors_alone_vanishes() {
     let tensors = tiny_tensors();
-    let file = |name: &str, part: &[support::PlainTensor]| {
+    let file = |name: &str, part: &[PlainTensor]| {
         (
             name.parse().unwrap(),
             Box::new(safetensors_file(part)) as Box<dyn RangeRead>,
@@ -528,4 +528,30 @@ fn a_trained_model_is_sealed_and_opened_whole() {
         .len();
     let sealed = fs::metadata(version.folder.join(WEIGHTS)).unwrap().len();
     assert!(sealed < plain + plain / 50, "{sealed} bytes for {plain}");
+}
+
+#[test]
+fn a_version_sealed_on_many_threads_opens_to_the_same_weights() {
+    let tensors: Vec<PlainTensor> = vec![
+        ("a", safetensors::Dtype::F32, vec![100_003], floats(100_003, 0.1)),
+        ("b", safetensors::Dtype::F32, vec![70_000], floats(70_000, 0.2)),
+        ("c", safetensors::Dtype::F32, vec![0], Vec::new()),
+    ];
+    let plan: ProtectionPlan = [
+        ("a", Protection::Sealed),
+        ("b", Protection::Plain),
+        ("c", Protection::Sealed),
+    ]
+    .map(|(name, protection)| (name.to_owned(), planned(protection)))
+    .into();
+    for threads in [1, 3, 16] {
+        let sealed = sealed_from(&tensors, &plan, |request| {
+            request.options.chunk = ChunkSize::new(64 << 10).unwrap();
+            request.options.threads = threads.try_into().unwrap();
+        });
+        let opened = sealed.open().unwrap();
+        for (name, _, _, bytes) in &tensors {
+            assert_eq!(opened.tensor(name).unwrap().bytes, bytes, "{name} on {threads} threads");
+        }
+    }
 }

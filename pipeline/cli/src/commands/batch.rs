@@ -167,7 +167,10 @@ pub(crate) fn open(layout: &Layout, arguments: &BatchOpen, output: Output) -> Re
         let file = arguments.results.join(sealift_results_folder::result_file(receipt.document().partition));
         let sealed = fs::read(&file).map_err(|source| Failure::unreadable(&file, source))?;
         let opened = open_results(&sealed, &identity, verified.batch(), receipt)
-            .or_fail(ExitCode::Unverified, format!("`{}` was not opened", file.display()))?;
+            .or_fail(ExitCode::Unverified, format!("`{}` was not opened", file.display()))
+            .map_err(|failure| {
+                failure.remedy("open them with `user/age` of the state folder that sealed the batch")
+            })?;
         rows += opened.rows().len();
         jsonl.extend_from_slice(opened.jsonl());
     }

@@ -4,13 +4,15 @@ mod batch;
 mod control;
 mod init;
 pub(crate) mod look;
+mod model;
+mod model_diff;
 mod receipts;
 mod report;
 mod run;
 pub(crate) mod validate;
 
 use crate::{
-    args::{Args, Batch, Command, Receipts, Reference},
+    args::{Args, Batch, Command, Model, Receipts, Reference},
     failure::Failure,
     layout::Layout,
     output::Output,
@@ -35,6 +37,10 @@ pub(crate) async fn dispatch(args: Args, output: Output) -> Result<(), Failure> 
         Command::Receipts(Receipts::Verify(verify)) => {
             receipts::verify(&layout()?, verify, output)
         }
+        Command::Model(Model::Inspect(at)) => model::inspect(&args.state, at, output).await,
+        Command::Model(Model::Verify(verify)) => model::verify(&args.state, verify, output).await,
+        Command::Model(Model::Diff(diff)) => model_diff::diff(&args.state, diff, output).await,
+        Command::Model(Model::Pull(pull)) => model::pull(&args.state, pull, output).await,
         Command::Report(report) => report::report(&layout()?, report, output).await,
         Command::Reference(Reference::Accept(_)) => init::accept_references(&layout()?, output),
         Command::Status => control::status(&layout()?, output).await,

@@ -1,8 +1,14 @@
 //! Whole rollouts with the binaries of this build: what a user types, what a crash leaves, what a
 //! bad input gets told, and that no secret stands anywhere.
 
+mod bad_batches;
+mod bad_definitions;
+mod bad_environment;
+mod bad_models;
+mod canary;
 mod end_to_end;
 mod harness;
 mod kills;
-mod stopping;
 mod schema;
+mod stock_age;
+mod stopping;

@@ -15,10 +15,8 @@ fn started(deployment: &Deployment) -> (Batch, Running) {
 
 fn assert_stopped_and_resumed(deployment: &Deployment, batch: &Batch, running: Running) {
     let output = running.wait();
-    output.assert_refused(STOPPED, "the run was stopped");
-    let remedy = output.failure()["remedy"].as_str().unwrap().to_owned();
     let run = deployment.show()["summary"]["id"].as_str().unwrap().to_owned();
-    assert!(remedy.contains(&format!("sealift resume {run}")), "{remedy}");
+    output.assert_refused(STOPPED, "the run was stopped", &format!("sealift resume {run}"));
     deployment.assert_no_process_left();
     let status = deployment.sealift(["status"]).json();
     assert_eq!(status["running"], false);
@@ -33,7 +31,7 @@ fn an_interrupt_stops_a_run_at_a_safe_point_and_it_can_be_resumed() {
     let deployment = Deployment::new();
     let (batch, mut running) = started(&deployment);
     running.until_job("provision", "active");
-    running.signal(Signal::INT);
+    running.press_ctrl_c();
     assert_stopped_and_resumed(&deployment, &batch, running);
 }
 
@@ -42,7 +40,7 @@ fn a_second_interrupt_stops_at_once_and_the_run_can_be_resumed() {
     let deployment = Deployment::new();
     let (batch, mut running) = started(&deployment);
     running.until_job("seal", "active");
-    running.signal(Signal::INT);
+    running.press_ctrl_c();
     running.signal(Signal::TERM);
     assert_stopped_and_resumed(&deployment, &batch, running);
 }

@@ -306,13 +306,5 @@ impl Plan {
 
 /// The fault of a code; one that is not known counts as the most general.
 fn row_fault(code: &str) -> RowFault {
-    [
-        RowFault::WrongBody,
-        RowFault::WrongWidth,
-        RowFault::NoTokens,
-        RowFault::OutOfBound,
-    ]
-    .into_iter()
-    .find(|fault| fault.code() == code)
-    .unwrap_or(RowFault::NotFinite)
+    RowFault::from_code(code).unwrap_or(RowFault::NotFinite)
 }

@@ -1,5 +1,7 @@
 //! Every held-out row of every fixture against the logits that its training framework computed.
 
+use std::num::NonZeroUsize;
+
 use crate::fixture::{ALL, Fixture, TINY_BERT, best, distance};
 use sealift_inference::{Input, RowError};
 
@@ -23,13 +25,24 @@ fn every_row_has_the_expected_logits_and_label() {
 }
 
 #[test]
-fn a_row_is_answered_alike_alone_and_in_a_padded_batch() {
+fn a_row_is_answered_alike_alone_and_in_a_batch() {
     let fixture = Fixture::read(TINY_BERT);
     let model = fixture.model();
     let together = model.logits(&fixture.inputs()).unwrap();
     for (row, together) in fixture.rows.iter().zip(together) {
         let alone = model.logits(&[row.input()]).unwrap().remove(0).unwrap();
         assert!(distance(&alone, &together.unwrap()) <= 1e-5);
+    }
+}
+
+#[test]
+fn threads_change_no_answer() {
+    let fixture = Fixture::read(TINY_BERT);
+    let alone = fixture.model().logits(&fixture.inputs()).unwrap();
+    let threads = NonZeroUsize::new(3).unwrap();
+    let shared = fixture.model().with_threads(threads);
+    for (alone, shared) in alone.iter().zip(shared.logits(&fixture.inputs()).unwrap()) {
+        assert!(distance(alone.as_ref().unwrap(), &shared.unwrap()) <= 1e-5);
     }
 }
 

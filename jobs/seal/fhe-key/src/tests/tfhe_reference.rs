@@ -8,7 +8,7 @@ use tfhe::core_crypto::prelude::*;
 
 use super::{Sealed, Stream, reference, seal};
 use crate::check_vector::CheckVector;
-use crate::ring::{BlockSecret, Masks, Ring, zero};
+use crate::ring::{BlockSecret, Masks, Product, Ring, zero};
 
 const UNUSED_BITS: u32 = 16;
 
@@ -215,10 +215,10 @@ proptest! {
             &Polynomial::from_container(s.to_vec()),
         );
         let ring = Ring::new();
-        let mut found = zero();
-        ring.multiply_into(&ring.forward(a), &ring.forward(s), &mut found);
+        let mut found = Product::new();
+        ring.multiply(&ring.transform_mask(&a), &ring.transform_secret(s), &mut found);
         let expected: Vec<u64> = expected.into_container().iter().map(|v| v & ((1 << 48) - 1)).collect();
-        prop_assert_eq!(&*found, &expected);
+        prop_assert_eq!(found.coefficients(), &expected);
     }
 }
 

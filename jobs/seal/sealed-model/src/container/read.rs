@@ -89,6 +89,36 @@ impl<'a> CheckedHeader<'a> {
     }
 }
 
+/// What stays of a header when its keys are wrapped under another KEK.
+pub(crate) struct Rewrapped {
+    pub(crate) entries: Vec<TensorEntry>,
+    pub(crate) chunk: ChunkSize,
+    pub(crate) keys: BTreeMap<String, SealedTensor>,
+    pub(crate) body_begin: u64,
+}
+
+impl CheckedHeader<'_> {
+    /// The header's facts with every data key wrapped under `next` instead of `kek`, or `None`
+    /// if the file has no sealed tensor.
+    pub(crate) fn rewrap(self, kek: &Kek, next: &Kek) -> Result<Option<Rewrapped>, ContainerError> {
+        let Some((chunk, mut keys)) = self.keys else {
+            return Ok(None);
+        };
+        for (name, sealed) in &mut keys {
+            sealed.wrapped = kek
+                .rewrap(&sealed.wrapped, next)
+                .map_err(|_| ContainerError::KeyUnwrap(name.clone()))?;
+        }
+        let entries = self.tensors.into_iter().map(|(_, entry)| entry).collect();
+        Ok(Some(Rewrapped {
+            entries,
+            chunk,
+            keys,
+            body_begin: self.body_begin,
+        }))
+    }
+}
+
 fn unwrap(
     name: &str,
     sealed: SealedTensor,

@@ -4,6 +4,8 @@
 use std::{
     collections::BTreeMap,
     io::{Seek, SeekFrom, Write},
+    iter,
+    num::NonZeroUsize,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -48,13 +50,16 @@ pub(crate) struct FileWriter<'a> {
     pub(crate) header_key: &'a SigningKey,
     pub(crate) kek: &'a Kek,
     pub(crate) chunk: ChunkSize,
+    /// Chunks that are encrypted at once.
+    pub(crate) threads: NonZeroUsize,
 }
 
 impl FileWriter<'_> {
     /// Writes the tensors to `out` and returns the chunk root of each that is not sealed.
     ///
     /// Every sealed tensor gets a key and an IV that are drawn here, so that writing a file again
-    /// never encrypts twice under one key. Memory is one chunk.
+    /// never encrypts twice under one key. Memory is one chunk for each thread, and no more
+    /// than the largest body.
     pub(crate) fn write<W: Write + Seek>(
         &self,
         drafts: &[TensorDraft],
@@ -67,7 +72,7 @@ impl FileWriter<'_> {
         out.seek(SeekFrom::Start(room as u64))
             .map_err(SealError::Write)?;
         let mut roots = Vec::with_capacity(drafts.len());
-        let mut buffer = Zeroizing::new(vec![0; self.chunk.bytes() as usize]);
+        let mut buffer = Zeroizing::new(vec![0; self.buffer_bytes(drafts)]);
         for (index, draft) in drafts.iter().enumerate() {
             let mut guard = match sealers.remove(&draft.name) {
                 Some(sealer) => Stream::Sealed(sealer),
@@ -99,6 +104,12 @@ impl FileWriter<'_> {
             .and_then(|()| out.flush())
             .map_err(SealError::Write)?;
         Ok(roots)
+    }
+
+    fn buffer_bytes(&self, drafts: &[TensorDraft]) -> usize {
+        let largest = drafts.iter().map(|draft| draft.bytes).max().unwrap_or(0);
+        let all = self.chunk.bytes().saturating_mul(self.threads.get() as u64);
+        all.min(largest) as usize
     }
 
     fn draw_keys(&self, drafts: &[TensorDraft]) -> Result<DrawnKeys, SealError> {
@@ -134,11 +145,14 @@ impl FileWriter<'_> {
         let mut at = 0;
         // Once even for an empty body, which has one tag.
         loop {
-            let length = (draft.bytes - at).min(self.chunk.bytes()) as usize;
+            let length = (draft.bytes - at).min(buffer.len() as u64) as usize;
             let part = &mut buffer[..length];
-            fill(index, part)?;
+            let mut chunks = self.chunks(part);
+            for chunk in &mut chunks {
+                fill(index, chunk)?;
+            }
             match stream {
-                Stream::Sealed(sealer) => sealer.seal_next(part),
+                Stream::Sealed(sealer) => sealer.seal_next(chunks),
                 Stream::Rooted(root) => root.update(part),
             }
             out.write_all(part).map_err(SealError::Write)?;
@@ -149,8 +163,16 @@ impl FileWriter<'_> {
         }
     }
 
+    /// The chunks of `part`; an empty part is one empty chunk.
+    fn chunks<'b>(&self, part: &'b mut [u8]) -> Vec<&'b mut [u8]> {
+        if part.is_empty() {
+            return iter::once(part).collect();
+        }
+        part.chunks_mut(self.chunk.bytes() as usize).collect()
+    }
+
     /// The signed first bytes of the file.
-    fn header(
+    pub(crate) fn header(
         &self,
         entries: &[TensorEntry],
         keys: &BTreeMap<String, SealedTensor>,

@@ -175,6 +175,7 @@ impl Sealing<'_> {
             header_key: self.keys.header,
             kek: &self.kek,
             chunk: self.options.chunk,
+            threads: self.options.threads,
         };
         let mut file = self.folder.create_file(&name).map_err(SealError::Folder)?;
         let roots = writer.write(&drafts, &mut file, &mut |index, part| {

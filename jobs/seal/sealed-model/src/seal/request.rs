@@ -1,6 +1,6 @@
 //! What sealing is asked for, and what it answers.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 use sealift_encrypted_batch::OutputPolicy;
 use sealift_signed_document::{Digest, SecretBytes, SigningKey};
@@ -67,14 +67,29 @@ pub struct SealingKeys<'a> {
 }
 
 /// Choices with defaults.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SealOptions {
     /// Bytes that are encrypted together.
     pub chunk: ChunkSize,
+    /// Chunks that are encrypted at once, each on a thread; memory is a chunk for each. The files
+    /// do not depend on it.
+    pub threads: NonZeroUsize,
     /// Accept weights that are NaN or infinite.
     pub allow_non_finite: bool,
     /// Publish the plain model's SHA-256 as it is, by which a guess of the model is confirmed.
     pub dangerous_publish_source_digest: bool,
+}
+
+impl Default for SealOptions {
+    /// Chunks of 2 MiB on one thread, weights that are numbers, a salted source digest.
+    fn default() -> Self {
+        Self {
+            chunk: ChunkSize::default(),
+            threads: NonZeroUsize::MIN,
+            allow_non_finite: false,
+            dangerous_publish_source_digest: false,
+        }
+    }
 }
 
 /// How far sealing has come.

@@ -111,7 +111,7 @@ fn describe(
 }
 
 /// Writes `manifest.json` and `model.sig` over everything that the manifest lists.
-fn sign_folder(
+pub(crate) fn sign_folder(
     folder: &DraftFolder,
     manifest: &Manifest,
     key: &PublishKey,

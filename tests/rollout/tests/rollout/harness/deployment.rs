@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Batch, Output, Running,
+    Batch, Output, Running, TABULAR,
     binaries::{copy_folder, prepared},
     fixtures::Model,
     processes,
@@ -31,6 +31,14 @@ impl Deployment {
         Self { folder, binaries: prepared().binaries() }
     }
 
+    /// A deployment with keys of its own: somebody else's.
+    pub(crate) fn of_a_stranger() -> Self {
+        let folder = tempfile::Builder::new().prefix("rollout-").tempdir().unwrap();
+        let deployment = Self { folder, binaries: prepared().binaries() };
+        deployment.sealift(["init"]).assert_success();
+        deployment
+    }
+
     /// Takes the binaries from a folder of this test's own, which it may spoil.
     pub(crate) fn with_own_binaries() -> Self {
         let mut deployment = Self::new();
@@ -48,6 +56,12 @@ impl Deployment {
     /// A path in the test's folder, beside the state folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Makes a new folder beside the state folder.
+    pub(crate) fn new_folder(&self, prefix: &str) -> PathBuf {
+        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(self.folder.path()).unwrap();
+        made.keep()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -85,11 +99,9 @@ impl Deployment {
 
     /// Seals the first `rows` rows of `model` under full scores.
     pub(crate) fn seal_rows(&self, model: Model, rows: usize, rows_per_partition: usize) -> Batch {
-        let name = format!("{}-{rows}", model.name);
-        let sources = self.path(&format!("{name}.rows"));
-        std::fs::create_dir(&sources).unwrap();
+        let sources = self.new_folder("rows");
         let (rows_file, expected) = model.rows(rows, &sources);
-        let folder = self.path(&format!("{name}.batch"));
+        let folder = sources.join("batch");
         let sealed = self.seal_batch(&rows_file, model.name, rows_per_partition, &folder).json();
         assert_eq!(sealed["rows"], rows);
         let partitions = rows.div_ceil(rows_per_partition);
@@ -110,6 +122,16 @@ impl Deployment {
         args.extend(["--rows-per-partition", rows_per_partition.as_str(), "--out"].map(OsStr::new));
         args.push(out.as_ref());
         self.sealift(args)
+    }
+
+    /// Seals a new batch, rolls `version` of the tabular model out, and reads the answers: what went
+    /// wrong before has spoiled nothing else.
+    pub(crate) fn assert_usable(&self, version: &str) {
+        let batch = self.seal_rows(TABULAR, 4, 4);
+        let version = format!("model_version={version}");
+        self.run(TABULAR, &batch.folder, &[&version]).assert_success();
+        self.assert_no_process_left();
+        assert_eq!(self.assert_results(&batch, None)["label_agreement"], 1.0);
     }
 
     /// Starts the run of `model` over `batch` with more inputs, each `name=value`.
@@ -169,7 +191,7 @@ impl Deployment {
 
     /// Kills every process of `name`; says whether there was one.
     pub(crate) fn kill(&self, name: &str) -> bool {
-        processes::kill_named(self.folder(), name)
+        processes::kill(self.folder(), |process| process.executable == name)
     }
 
     pub(crate) fn assert_no_process_left(&self) {
@@ -179,9 +201,7 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // A failed test leaves nothing running either.
-        for process in processes::of(self.folder()) {
-            drop(rustix::process::kill_process(process.pid, rustix::process::Signal::KILL));
-        }
+        // A failed test leaves nothing running.
+        processes::kill(self.folder(), |_| true);
     }
 }

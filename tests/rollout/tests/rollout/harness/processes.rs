@@ -54,15 +54,15 @@ pub(crate) fn ends(pid: Pid, limit: Duration) -> bool {
     poll(&mut waited, Some(&limit)).unwrap() == 1
 }
 
-/// Sends SIGKILL to every process of the deployment in `folder` whose binary is `name`; says
+/// Sends SIGKILL to those processes of the deployment in `folder` for which `chosen` holds; says
 /// whether there was one.
-pub(crate) fn kill_named(folder: &Path, name: &str) -> bool {
-    let named: Vec<_> = of(folder).into_iter().filter(|it| it.executable == name).collect();
-    // One that has ended by itself meanwhile was there all the same.
-    for process in &named {
-        drop(kill_process(process.pid, Signal::KILL));
+pub(crate) fn kill(folder: &Path, chosen: impl Fn(&Process) -> bool) -> bool {
+    let victims: Vec<_> = of(folder).into_iter().filter(chosen).collect();
+    for process in &victims {
+        // One that has ended by itself meanwhile was there all the same.
+        let _already_gone = kill_process(process.pid, Signal::KILL);
     }
-    !named.is_empty()
+    !victims.is_empty()
 }
 
 /// Waits until no process of the deployment in `folder` is left; panics if one stays.

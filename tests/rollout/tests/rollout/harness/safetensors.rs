@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 /// Tensors by name, all F32, in a file of their own.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensors(Vec<(String, Vec<u64>, Vec<f32>)>);
+pub(crate) struct Tensors {
+    tensors: Vec<(String, Vec<u64>, Vec<f32>)>,
+    tied: Option<(String, String)>,
+}
 
 impl Tensors {
     pub(crate) fn read(path: &Path) -> Self {
@@ -26,18 +29,21 @@ impl Tensors {
             let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             (name.clone(), numbers(&tensor["shape"]), values)
         });
-        Self(parsed.collect())
+        Self { tensors: parsed.collect(), tied: None }
     }
 
     pub(crate) fn write(&self, path: &Path) {
         let (mut header, mut data) = (Map::new(), Vec::new());
-        for (name, shape, values) in &self.0 {
+        for (name, shape, values) in &self.tensors {
             let start = data.len();
             data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             header.insert(
                 name.clone(),
                 json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] }),
             );
+        }
+        if let Some((name, other)) = &self.tied {
+            header.insert(name.clone(), header[other].clone());
         }
         let mut header = serde_json::to_vec(&header).unwrap();
         header.resize(header.len().next_multiple_of(8), b' ');
@@ -48,13 +54,18 @@ impl Tensors {
     }
 
     pub(crate) fn values(&mut self, name: &str) -> &mut [f32] {
-        let found = self.0.iter_mut().find(|(other, ..)| other == name);
+        let found = self.tensors.iter_mut().find(|(other, ..)| other == name);
         &mut found.unwrap_or_else(|| panic!("there is no tensor `{name}`")).2
     }
 
+    /// Writes `name` as a second name of the bytes of `other`.
+    pub(crate) fn tie(&mut self, name: &str, other: &str) {
+        self.tied = Some((name.to_owned(), other.to_owned()));
+    }
+
     pub(crate) fn remove(&mut self, name: &str) {
-        let before = self.0.len();
-        self.0.retain(|(other, ..)| other != name);
-        assert_eq!(self.0.len() + 1, before, "there is no tensor `{name}`");
+        let before = self.tensors.len();
+        self.tensors.retain(|(other, ..)| other != name);
+        assert_eq!(self.tensors.len() + 1, before, "there is no tensor `{name}`");
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use super::processes;
@@ -16,10 +17,11 @@ use super::processes;
 /// Longest wait for one line or one end; a loaded machine with a debug build stays far below.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
-/// What a command left.
+/// What a command left; `Debug` is what a failed assertion shows.
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) command: String,
+    #[expect(dead_code, reason = "failed assertions show it")]
+    command: String,
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
@@ -51,19 +53,40 @@ impl Output {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// It ended with `code`, said `fact` as its error or one of the causes, and what to do.
+    /// It ended with `code`, said `fact`, and said what to do: `remedy`.
     #[track_caller]
-    pub(crate) fn assert_refused(&self, code: i32, fact: &str) {
+    pub(crate) fn assert_refused(&self, code: i32, fact: &str, remedy: &str) {
         assert_eq!(self.code, Some(code), "{self:#?}");
         let failure = self.failure();
         assert_eq!(failure["exit_code"], code, "{self:#?}");
-        let causes = failure["causes"].as_array().into_iter().flatten();
-        let said = std::iter::once(&failure["error"]).chain(causes);
-        let found = said.filter_map(Value::as_str).any(|text| text.contains(fact));
-        assert!(found, "nobody said `{fact}`: {failure:#}");
-        let remedy = failure["remedy"].as_str().unwrap_or_default();
-        assert!(!remedy.is_empty(), "no remedy: {failure:#}");
+        assert_says(&failure, fact);
+        assert_says(&failure, remedy);
     }
+
+    /// The run failed (exit code 4) because of `job`, which said `fact` and `remedy`.
+    #[track_caller]
+    pub(crate) fn assert_job_failed(&self, job: &str, fact: &str, remedy: &str) {
+        self.assert_refused(4, &format!("job `{job}` failed"), "sealift show");
+        let shown: Value = serde_json::from_str(self.stdout.lines().last().unwrap()).unwrap();
+        let jobs = shown["jobs"].as_array().unwrap();
+        let failed = jobs.iter().find(|other| other["name"] == job).unwrap();
+        assert_says(&failed["failure"], fact);
+        assert_says(&failed["failure"], remedy);
+    }
+}
+
+/// Some text in `failure` contains `words`.
+#[track_caller]
+fn assert_says(failure: &Value, words: &str) {
+    fn says(value: &Value, words: &str) -> bool {
+        match value {
+            Value::String(text) => text.contains(words),
+            Value::Array(all) => all.iter().any(|value| says(value, words)),
+            Value::Object(all) => all.values().any(|value| says(value, words)),
+            _ => false,
+        }
+    }
+    assert!(says(failure, words), "nobody said `{words}`: {failure:#}");
 }
 
 /// A command that is running; dropping it ends it.
@@ -79,6 +102,7 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let name = format!("{command:?}");
         let mut child = command
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -108,6 +132,11 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Sends what a terminal sends: SIGINT to the whole process group.
+    pub(crate) fn press_ctrl_c(&self) {
+        kill_process_group(self.pid(), Signal::INT).unwrap();
     }
 
     /// The next line of standard output as JSON; none once it is closed.
@@ -152,7 +181,6 @@ impl Running {
     }
 
     fn end(&mut self) -> Output {
-        use std::os::unix::process::ExitStatusExt as _;
         let deadline = Instant::now() + LIMIT;
         while self.next_line(deadline).is_some() {}
         assert!(processes::ends(self.pid(), LIMIT), "{} does not end", self.command);

@@ -1,25 +1,12 @@
-//! A tiny sealed model to publish, and stores that misbehave.
+//! A tiny sealed model to publish.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
-    num::NonZeroUsize,
-    ops::{ControlFlow, Range},
-    path::Path as FilePath,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap, num::NonZeroUsize, ops::ControlFlow, path::Path as FilePath, sync::Arc,
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, memory::InMemory, path::Path,
-};
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use sealift_encrypted_batch::OutputPolicy;
 use sealift_model_store::{ModelStore, PublishProgress, PublishedVersion, StoreError};
 use sealift_sealed_model::{
@@ -136,7 +123,7 @@ impl Sealed {
     }
 
     /// Fetches and opens the version as a guest does, and checks what it got.
-    pub(crate) async fn open_from(&self, store: &ModelStore) -> std::result::Result<(), String> {
+    pub(crate) async fn open_from(&self, store: &ModelStore) -> Result<(), String> {
         let fetched = store.fetch(&self.pinned.model, &self.pinned.version).await;
         let fetched = fetched.map_err(|error| chain(&error))?;
         let (pinned, kek) = (self.pinned.clone(), self.version.kek.clone());
@@ -170,7 +157,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) async fn publish(
     store: &ModelStore,
     sealed: &Sealed,
-) -> std::result::Result<PublishedVersion, StoreError> {
+) -> Result<PublishedVersion, StoreError> {
     let mut go_on = |_: PublishProgress| ControlFlow::Continue(());
     store.publish(&sealed.verified(), &mut go_on).await
 }
@@ -190,143 +177,4 @@ pub(crate) async fn content(store: &dyn ObjectStore) -> BTreeMap<String, Bytes> 
         content.insert(object.location.to_string(), bytes);
     }
     content
-}
-
-/// What goes wrong with a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nothing; operations are counted.
-    None,
-    /// The operation at this index fails before it does anything.
-    FailsBefore(usize),
-    /// The operation at this index does its work and then its answer is lost.
-    FailsAfter(usize),
-    /// Every operation is refused for lack of rights.
-    Denied,
-    /// The second reading of each object answers with one bit changed.
-    LiesAtSecondRead,
-}
-
-/// A store in memory with a fault.
-#[derive(Debug)]
-pub(crate) struct Faulty {
-    pub(crate) inner: Arc<InMemory>,
-    fault: Fault,
-    operations: AtomicUsize,
-    reads: Mutex<BTreeMap<Path, usize>>,
-}
-
-impl Faulty {
-    pub(crate) fn new(inner: Arc<InMemory>, fault: Fault) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            fault,
-            operations: AtomicUsize::new(0),
-            reads: Mutex::default(),
-        })
-    }
-
-    pub(crate) fn operations(&self) -> usize {
-        self.operations.load(Ordering::Relaxed)
-    }
-
-    /// Runs one operation under the fault.
-    async fn run<T>(
-        &self,
-        location: &Path,
-        operation: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T> {
-        let index = self.operations.fetch_add(1, Ordering::Relaxed);
-        let lost = || Error::Generic {
-            store: "faulty",
-            source: "the connection was lost".into(),
-        };
-        match self.fault {
-            Fault::FailsBefore(at) if at == index => Err(lost()),
-            Fault::FailsAfter(at) if at == index => {
-                drop(operation.await);
-                Err(lost())
-            }
-            Fault::Denied => Err(Error::PermissionDenied {
-                path: location.to_string(),
-                source: "no".into(),
-            }),
-            _ => operation.await,
-        }
-    }
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Faulty({:?})", self.fault)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
-        self.run(location, self.inner.put_opts(location, payload, options))
-            .await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.run(location, self.inner.put_multipart_opts(location, options))
-            .await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let head = options.head;
-        let mut found = self
-            .run(location, self.inner.get_opts(location, options))
-            .await?;
-        if self.fault == Fault::LiesAtSecondRead && !head {
-            let reads = {
-                let mut reads = self.reads.lock().unwrap();
-                let reads = reads.entry(location.clone()).or_default();
-                *reads += 1;
-                *reads
-            };
-            let mut bytes = self.inner.get(location).await?.bytes().await?.to_vec();
-            if reads > 1 {
-                *bytes.last_mut().unwrap() ^= 1;
-            }
-            let stream = futures::stream::once(async move { Ok(Bytes::from(bytes)) });
-            found.payload = GetResultPayload::Stream(stream.boxed());
-        }
-        Ok(found)
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.run(location, self.inner.get_ranges(location, ranges))
-            .await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.run(from, self.inner.copy_opts(from, to, options))
-            .await
-    }
 }
