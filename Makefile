@@ -22,7 +22,8 @@ test:
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 	@scripts/demo.sh target/debug
-	cargo test --locked --workspace --no-default-features --test without_fhe
+	cargo build --locked --workspace --bins --no-default-features
+	cargo test --locked -p sealift-rollout-tests --no-default-features --test rollout -- sealed_head without_fhe
 
 # What a reviewer runs before a pull request.
 check:

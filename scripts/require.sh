@@ -31,6 +31,9 @@ for purpose in "$@"; do
             # age: results must open with a tool that is not ours. python3-venv: so must models.
             need age age
             need python3 python3
+            # Azurite: stores are tested on the emulators of their makers.
+            need node nodejs
+            need npm npm
             python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
             ;;
         *)

@@ -102,8 +102,15 @@ impl Job for Assess {
             ));
         }
         let kept = keep(&plan, context)?;
-        let tensors = Tensors { plain: counts.plain, sealed: counts.sealed, fhe: counts.fhe };
-        Ok(Output { plan: kept, tensors })
+        let tensors = Tensors {
+            plain: counts.plain,
+            sealed: counts.sealed,
+            fhe: counts.fhe,
+        };
+        Ok(Output {
+            plan: kept,
+            tensors,
+        })
     }
 
     async fn undo(
@@ -114,9 +121,10 @@ impl Job for Assess {
     ) -> Result<(), UndoError> {
         let path = context.artifacts().join(PLAN_FILE);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(UndoError::new(format!("the file `{}`", path.display()), error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(UndoError::new(
+                format!("the file `{}`", path.display()),
+                error,
+            )),
             _ => Ok(()),
         }
     }
@@ -145,7 +153,11 @@ fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
     });
     planned.map_err(|error| {
         let remedy = "see which models and heads README.md lists";
-        JobError::permanent(format!("plan the protection of `{}`", folder.display()), remedy, error)
+        JobError::permanent(
+            format!("plan the protection of `{}`", folder.display()),
+            remedy,
+            error,
+        )
     })
 }
 
@@ -153,7 +165,11 @@ fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
 fn open_source(folder: &Path) -> Result<SourceModel, JobError> {
     SourceModel::open(folder).map_err(|error| {
         let remedy = "check that the download or export of the model is complete";
-        JobError::permanent(format!("open the model `{}`", folder.display()), remedy, error)
+        JobError::permanent(
+            format!("open the model `{}`", folder.display()),
+            remedy,
+            error,
+        )
     })
 }
 
@@ -163,7 +179,10 @@ fn keep(plan: &PlanFile, context: &JobContext) -> Result<Plan, JobError> {
         JobError::transient(format!("write `{}`", path.display()), error)
     };
     let bytes = plan.to_bytes().map_err(|error| failed(error.into()))?;
-    let sha256 = plan.digest().map_err(|error| failed(error.into()))?.to_string();
+    let sha256 = plan
+        .digest()
+        .map_err(|error| failed(error.into()))?
+        .to_string();
     fs::write(&path, bytes).map_err(|error| failed(error.into()))?;
     Ok(Plan { path, sha256 })
 }
@@ -173,34 +192,58 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models").join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fixtures/models")
+            .join(name)
     }
 
     async fn assess(model: PathBuf, head: Head) -> Result<Output, JobError> {
         let folder = tempfile::tempdir().unwrap();
-        Assess.run(&Input { model, head }, &JobContext::detached(folder.path(), 0)).await
+        Assess
+            .run(
+                &Input { model, head },
+                &JobContext::detached(folder.path(), 0),
+            )
+            .await
     }
 
     #[tokio::test]
     async fn the_head_is_encrypted_and_everything_else_is_sealed() {
-        let output = assess(fixture("breast-cancer-mlp"), Head::Fhe).await.unwrap();
-        assert_eq!(output.tensors, Tensors { plain: 0, sealed: 2, fhe: 2 });
-        let output = assess(fixture("tiny-bert-sentiment"), Head::Sealed).await.unwrap();
+        let output = assess(fixture("breast-cancer-mlp"), Head::Fhe)
+            .await
+            .unwrap();
+        assert_eq!(
+            output.tensors,
+            Tensors {
+                plain: 0,
+                sealed: 2,
+                fhe: 2
+            }
+        );
+        let output = assess(fixture("tiny-bert-sentiment"), Head::Sealed)
+            .await
+            .unwrap();
         assert_eq!(output.tensors.fhe, 0);
     }
 
     #[tokio::test]
     async fn a_head_over_raw_features_is_not_encrypted() {
-        let error = assess(fixture("breast-cancer-logreg"), Head::Fhe).await.unwrap_err();
+        let error = assess(fixture("breast-cancer-logreg"), Head::Fhe)
+            .await
+            .unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("raw features"), "{cause}");
-        assess(fixture("breast-cancer-logreg"), Head::Sealed).await.unwrap();
+        assess(fixture("breast-cancer-logreg"), Head::Sealed)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
     async fn a_folder_without_a_model_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = assess(folder.path().to_owned(), Head::Sealed).await.unwrap_err();
+        let error = assess(folder.path().to_owned(), Head::Sealed)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("config.json"), "{error}");
         assert!(error.remedy().is_some());
     }
@@ -209,7 +252,10 @@ mod tests {
     async fn undo_finds_nothing_or_removes_the_plan() {
         let folder = tempfile::tempdir().unwrap();
         let context = JobContext::detached(folder.path(), 0);
-        let input = Input { model: fixture("breast-cancer-mlp"), head: Head::Sealed };
+        let input = Input {
+            model: fixture("breast-cancer-mlp"),
+            head: Head::Sealed,
+        };
         Assess.undo(&input, None, &context).await.unwrap();
         let output = Assess.run(&input, &context).await.unwrap();
         Assess.undo(&input, Some(&output), &context).await.unwrap();

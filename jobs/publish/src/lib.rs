@@ -11,7 +11,7 @@ use std::{
 };
 
 use schemars::JsonSchema;
-use sealift_cloud_store::{StoreAddress, CloudOptions};
+use sealift_cloud_store::{CloudOptions, StoreAddress};
 use sealift_job::{Job, JobContext, JobError, UndoError};
 use sealift_kbs_protocol::{
     Name,
@@ -144,14 +144,22 @@ impl Publish {
         context: &JobContext,
     ) -> Result<PublishedVersion, JobError> {
         let store = self.store.open(&self.cloud_options).map_err(|error| {
-            let remedy = "start the owner's worker with another --store, or with what the cause names";
+            let remedy =
+                "start the owner's worker with another --store, or with what the cause names";
             JobError::permanent(format!("open the store `{}`", self.store), remedy, error)
         })?;
         let mut progress = |progress: sealift_model_store::PublishProgress| {
             context.progress(progress.done_bytes, progress.total_bytes, "bytes");
-            if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if context.cancelled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
-        store.publish(verified, &mut progress).await.map_err(|error| self.failed(error))
+        store
+            .publish(verified, &mut progress)
+            .await
+            .map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: StoreError) -> JobError {
@@ -159,7 +167,8 @@ impl Publish {
         if error.is_transient() {
             return JobError::transient(operation, error);
         }
-        let remedy = "mend what the cause names and run again; pieces that arrived are not sent again";
+        let remedy =
+            "mend what the cause names and run again; pieces that arrived are not sent again";
         JobError::permanent(operation, remedy, error)
     }
 
@@ -171,17 +180,23 @@ impl Publish {
         context: &JobContext,
     ) -> Result<(), JobError> {
         let manifest = verified.manifest();
-        let model: Name = manifest.model.as_str().parse().map_err(|error| {
-            JobError::permanent("name the model", "choose another name", error)
-        })?;
+        let model: Name =
+            manifest.model.as_str().parse().map_err(|error| {
+                JobError::permanent("name the model", "choose another name", error)
+            })?;
         let (url, now) = (self.key_manager.clone(), context.now_unix());
-        let session = OwnerSession::open(url, &self.keys, trust, now).await.map_err(refused)?;
+        let session = OwnerSession::open(url, &self.keys, trust, now)
+            .await
+            .map_err(refused)?;
         let status = session.status(&model).await.map_err(refused)?;
         let staged = status.versions.iter().find(|known| {
             known.manifest_sha256 == verified.digest() && known.serial == manifest.serial
         });
         match staged {
-            Some(VersionStatus { state: VersionState::Active, .. }) => Ok(()),
+            Some(VersionStatus {
+                state: VersionState::Active,
+                ..
+            }) => Ok(()),
             Some(staged) => session.activate(&model, staged).await.map_err(refused),
             None => Err(JobError::permanent(
                 "activate the version",
@@ -200,7 +215,9 @@ fn verify_folder(sealed: &Sealed, trust: &TrustFolder) -> Result<VerifiedManifes
     };
     let pinned = pinned(sealed, trust).map_err(&failed)?;
     let verified = open_folder(&sealed.folder, &pinned).map_err(&failed)?;
-    verified.check_files().map_err(|error| failed(error.into()))?;
+    verified
+        .check_files()
+        .map_err(|error| failed(error.into()))?;
     Ok(verified)
 }
 

@@ -40,11 +40,17 @@ use crate::{
 const FOLDER: &str = "sealed";
 
 /// How many guests may hold a version's key at one time, and how long without attesting again.
-const LEASE: Lease = Lease { guests: 64, seconds: 900 };
+const LEASE: Lease = Lease {
+    guests: 64,
+    seconds: 900,
+};
 
 /// Rows that one user and all users together may have scored with one version, and the bits that
 /// answers may release: a million rows of full scores with 16 labels.
-const BUDGET: Budget = Budget { rows: 1_000_000, answer_bits: 512_000_000 };
+const BUDGET: Budget = Budget {
+    rows: 1_000_000,
+    answer_bits: 512_000_000,
+};
 
 /// What to seal, as what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -86,9 +92,9 @@ impl From<OutputPolicy> for ReleasedOutput {
     fn from(policy: OutputPolicy) -> Self {
         match policy {
             OutputPolicy::Label => Self::Label,
-            OutputPolicy::DangerousFullScores => {
-                Self::DangerousFullScores { decimals: MAX_DECIMALS }
-            }
+            OutputPolicy::DangerousFullScores => Self::DangerousFullScores {
+                decimals: MAX_DECIMALS,
+            },
         }
     }
 }
@@ -165,19 +171,27 @@ impl Job for Seal {
         let session = self.session(context).await?;
         let status = session.status(&model).await.map_err(key_manager_error)?;
         let out = context.artifacts().join(FOLDER);
-        let known = status.versions.iter().find(|known| known.version == version);
+        let known = status
+            .versions
+            .iter()
+            .find(|known| known.version == version);
         if let Some(known) = known
             && let Some(manifest) = sealed_before(&out, known)
         {
             // The keys arrived, but the attempt was lost before it could say so.
-            return Ok(output(&manifest, known.manifest_sha256, &out, (input, &plan)));
+            return Ok(output(
+                &manifest,
+                known.manifest_sha256,
+                &out,
+                (input, &plan),
+            ));
         }
         let serial = serial(known, status.newest, input)?;
-        let folder = ModelFolder::open(&input.model).map_err(|error| unusable(&input.model, error))?;
+        let folder =
+            ModelFolder::open(&input.model).map_err(|error| unusable(&input.model, error))?;
         let head = protected_head(&folder, &plan)?;
-        remove_folder(&out).map_err(|error| {
-            JobError::transient(format!("remove `{}`", out.display()), error)
-        })?;
+        remove_folder(&out)
+            .map_err(|error| JobError::transient(format!("remove `{}`", out.display()), error))?;
         let (fhe, bundles) = split(head, &plan);
         let request = self.request((&folder, &plan), fhe, input, (serial, context.now_unix()))?;
         let sealed = seal(request, &out, context).await?;
@@ -188,14 +202,25 @@ impl Job for Seal {
         ));
         session.install(&model).await.map_err(key_manager_error)?;
         let rules = rules(&version, &sealed, input.output_policy.into());
-        let bundle = KeyBundle { kek: sealed.kek.clone(), fhe: bundles };
-        let ack = session.register(&model, rules, &bundle).await.map_err(key_manager_error)?;
+        let bundle = KeyBundle {
+            kek: sealed.kek.clone(),
+            fhe: bundles,
+        };
+        let ack = session
+            .register(&model, rules, &bundle)
+            .await
+            .map_err(key_manager_error)?;
         context.log(format!(
             "the key manager {} holds the keys (log entry {})",
             ack.document().km_id,
             ack.document().log_index
         ));
-        Ok(output(&sealed.manifest, sealed.manifest_sha256, &out, (input, &plan)))
+        Ok(output(
+            &sealed.manifest,
+            sealed.manifest_sha256,
+            &out,
+            (input, &plan),
+        ))
     }
 
     async fn undo(
@@ -231,7 +256,9 @@ impl Seal {
         (serial, now): (u64, u64),
     ) -> Result<Prepared, JobError> {
         let failed = |error: BoxError| unusable(&input.model, error);
-        let public_files = folder.public_files().map_err(|error| failed(error.into()))?;
+        let public_files = folder
+            .public_files()
+            .map_err(|error| failed(error.into()))?;
         let plan_sha256 = plan.digest().map_err(|error| failed(error.into()))?;
         let parsed = |text: &str| text.parse().map_err(|error| bad_name(text, error));
         let head = OutputHead {
@@ -240,7 +267,11 @@ impl Seal {
             outputs: plan.labels.len() as u64,
         };
         let owner = |error: sealift_owner_keys::KeysError| {
-            JobError::permanent("use the owner's keys", "see the key folder of the state", error)
+            JobError::permanent(
+                "use the owner's keys",
+                "see the key folder of the state",
+                error,
+            )
         };
         Ok(Prepared {
             source: ModelFolder::open(&input.model).map_err(|error| failed(error.into()))?,
@@ -290,15 +321,24 @@ async fn seal(
         public_files: prepared.public_files,
         report: &prepared.report,
         facts: prepared.facts,
-        keys: SealingKeys { publish: &prepared.publish, header: &prepared.header },
+        keys: SealingKeys {
+            publish: &prepared.publish,
+            header: &prepared.header,
+        },
         options: SealOptions::default(),
     };
     let mut progress = |progress: sealift_sealed_model::SealProgress| {
         context.progress(progress.done_bytes, progress.total_bytes, "bytes");
-        if context.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if context.cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     seal_version(request, out, &mut progress).map_err(|error| match error {
-        SealError::Cancelled => JobError::transient("seal the model", "the attempt was asked to stop"),
+        SealError::Cancelled => {
+            JobError::transient("seal the model", "the attempt was asked to stop")
+        }
         error => JobError::permanent(
             "seal the model",
             "mend what the cause names; nothing was published",
@@ -314,9 +354,15 @@ fn protected_head(
     if head_protection(plan) != Protection::Fhe {
         return Ok(None);
     }
-    encrypt_head(folder.source(), &plan.head).map(Some).map_err(|error| {
-        JobError::permanent("encrypt the output head", "or seal the head instead (head: sealed)", error)
-    })
+    encrypt_head(folder.source(), &plan.head)
+        .map(Some)
+        .map_err(|error| {
+            JobError::permanent(
+                "encrypt the output head",
+                "or seal the head instead (head: sealed)",
+                error,
+            )
+        })
 }
 
 fn head_protection(plan: &PlanFile) -> Protection {
@@ -327,7 +373,10 @@ fn head_protection(plan: &PlanFile) -> Protection {
 fn split(
     head: Option<EncryptedHead>,
     plan: &PlanFile,
-) -> (Vec<sealift_sealed_model::FheTensor>, BTreeMap<String, sealift_kbs_protocol::FheBundle>) {
+) -> (
+    Vec<sealift_sealed_model::FheTensor>,
+    BTreeMap<String, sealift_kbs_protocol::FheBundle>,
+) {
     match head {
         None => (Vec::new(), BTreeMap::new()),
         Some(EncryptedHead { tensor, bundle }) => {
@@ -345,7 +394,10 @@ fn rules(version: &Name, sealed: &SealedVersion, output_policy: ReleasedOutput) 
         serial: sealed.manifest.serial,
         manifest_sha256: sealed.manifest_sha256,
         output_policy,
-        budgets: Budgets { per_user: BUDGET, per_version: BUDGET },
+        budgets: Budgets {
+            per_user: BUDGET,
+            per_version: BUDGET,
+        },
         lease: LEASE,
     }
 }
@@ -372,18 +424,21 @@ fn sealed_before(out: &Path, known: &VersionStatus) -> Option<Manifest> {
 
 /// The number of a new version, or that of one that was staged and never used: its keys are
 /// replaced, because whoever lost the folder lost what they open.
-fn serial(
-    known: Option<&VersionStatus>,
-    newest: u64,
-    input: &Input,
-) -> Result<u64, JobError> {
+fn serial(known: Option<&VersionStatus>, newest: u64, input: &Input) -> Result<u64, JobError> {
     match known {
         None => Ok(newest + 1),
-        Some(VersionStatus { state: VersionState::Staged, serial, .. }) => Ok(*serial),
+        Some(VersionStatus {
+            state: VersionState::Staged,
+            serial,
+            ..
+        }) => Ok(*serial),
         Some(_) => Err(JobError::permanent(
             "seal the model",
             "name a new version; keys that were activated are never overwritten",
-            format!("version `{}` of `{}` was published before", input.version, input.name),
+            format!(
+                "version `{}` of `{}` was published before",
+                input.version, input.name
+            ),
         )),
     }
 }
@@ -403,27 +458,45 @@ fn output(
             serial: manifest.serial,
             manifest_sha256: manifest_sha256.to_string(),
         },
-        tensors: Tensors { plain: counts.plain, sealed: counts.sealed, fhe: counts.fhe },
-        bytes: Bytes { plain: folder_bytes(&input.model, manifest), published: folder_all(out) },
+        tensors: Tensors {
+            plain: counts.plain,
+            sealed: counts.sealed,
+            fhe: counts.fhe,
+        },
+        bytes: Bytes {
+            plain: folder_bytes(&input.model, manifest),
+            published: folder_all(out),
+        },
     }
 }
 
 /// The plain model's weights, and its small files that were published.
 fn folder_bytes(model: &Path, manifest: &Manifest) -> u64 {
     let public = manifest.files.iter().map(|file| file.name.to_string());
-    let weights = fs::read_dir(model).into_iter().flatten().flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        name.ends_with(".safetensors").then_some(name)
-    });
+    let weights = fs::read_dir(model)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.ends_with(".safetensors").then_some(name)
+        });
     let mut names: Vec<String> = public.chain(weights).collect();
     names.sort_unstable();
     names.dedup();
-    names.iter().filter_map(|name| fs::metadata(model.join(name)).ok()).map(|file| file.len()).sum()
+    names
+        .iter()
+        .filter_map(|name| fs::metadata(model.join(name)).ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 fn folder_all(folder: &Path) -> u64 {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|file| file.len())
+        .sum()
 }
 
 fn remove_folder(path: &Path) -> std::io::Result<()> {
@@ -436,7 +509,11 @@ fn remove_folder(path: &Path) -> std::io::Result<()> {
 fn read_plan(plan: &Plan) -> Result<PlanFile, JobError> {
     let failed = |error: BoxError| {
         let remedy = "run the pipeline again from `assess`";
-        JobError::permanent(format!("follow the plan `{}`", plan.path.display()), remedy, error)
+        JobError::permanent(
+            format!("follow the plan `{}`", plan.path.display()),
+            remedy,
+            error,
+        )
     };
     let bytes = fs::read(&plan.path).map_err(|error| failed(error.into()))?;
     if Digest::of(&bytes).to_string() != plan.sha256 {
@@ -450,12 +527,20 @@ fn name(text: &str) -> Result<Name, JobError> {
 }
 
 fn bad_name(text: &str, error: impl Into<BoxError>) -> JobError {
-    JobError::permanent(format!("name a model or version `{text}`"), "choose another name", error)
+    JobError::permanent(
+        format!("name a model or version `{text}`"),
+        "choose another name",
+        error,
+    )
 }
 
 fn unusable(model: &Path, error: impl Into<BoxError>) -> JobError {
     let remedy = "check that the download or export of the model is complete";
-    JobError::permanent(format!("use the model `{}`", model.display()), remedy, error)
+    JobError::permanent(
+        format!("use the model `{}`", model.display()),
+        remedy,
+        error,
+    )
 }
 
 fn key_manager_error(error: SessionError) -> JobError {

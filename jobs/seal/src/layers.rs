@@ -23,7 +23,9 @@ pub enum LayersError {
     Quantise(#[from] QuantiseError),
     /// This build cannot encrypt layers.
     #[cfg(not(feature = "fhe"))]
-    #[error("this build has no homomorphic encryption; build with the feature `fhe`, or seal the head (head: sealed)")]
+    #[error(
+        "this build has no homomorphic encryption; build with the feature `fhe`, or seal the head (head: sealed)"
+    )]
     NoFhe,
     /// The head does not fit the parameter set.
     #[cfg(feature = "fhe")]
@@ -49,11 +51,16 @@ impl PlainHead {
     pub(crate) fn read(source: &SourceModel, layer: &str) -> Result<Self, LayersError> {
         let (weight, shape) = floats(source, &format!("{layer}.weight"))?;
         let (bias, bias_shape) = floats(source, &format!("{layer}.bias"))?;
-        let [rows, width] = shape[..] else { return Err(LayersError::Shape) };
+        let [rows, width] = shape[..] else {
+            return Err(LayersError::Shape);
+        };
         if bias_shape != [rows] {
             return Err(LayersError::Shape);
         }
-        Ok(Self { rows: quantise_rows(&weight, width as usize)?, bias })
+        Ok(Self {
+            rows: quantise_rows(&weight, width as usize)?,
+            bias,
+        })
     }
 }
 
@@ -61,12 +68,16 @@ fn floats(
     source: &SourceModel,
     name: &str,
 ) -> Result<(Zeroizing<Vec<f32>>, Vec<u64>), LayersError> {
-    let tensor = source.tensor(name).ok_or_else(|| LayersError::Missing(name.to_owned()))?;
+    let tensor = source
+        .tensor(name)
+        .ok_or_else(|| LayersError::Missing(name.to_owned()))?;
     if tensor.entry.dtype != sealift_sealed_model::Dtype::F32 {
         return Err(LayersError::Shape);
     }
     let bytes = tensor.read()?;
-    let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let values = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     Ok((Zeroizing::new(values.collect()), tensor.entry.shape.clone()))
 }
 
@@ -107,7 +118,10 @@ pub(crate) fn encrypt_head(
         replaces: vec![format!("{layer}.weight"), format!("{layer}.bias")],
         body: Box::new(encrypted.body),
     };
-    Ok(EncryptedHead { tensor, bundle: FheBundle::from_bytes(secrets.to_bytes()) })
+    Ok(EncryptedHead {
+        tensor,
+        bundle: FheBundle::from_bytes(secrets.to_bytes()),
+    })
 }
 
 /// A build without the feature encrypts no layer.

@@ -68,7 +68,10 @@ impl ModelFolder {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(Self { path: path.to_owned(), source })
+        Ok(Self {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// The weights.
@@ -90,7 +93,10 @@ impl ModelFolder {
     /// A small file, if the model has it.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, ModelFolderError> {
         let path = self.path.join(name);
-        let failed = |source| ModelFolderError::File { path: path.clone(), source };
+        let failed = |source| ModelFolderError::File {
+            path: path.clone(),
+            source,
+        };
         let bytes = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

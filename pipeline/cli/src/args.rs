@@ -6,10 +6,21 @@ use clap::{Parser, Subcommand};
 
 /// Rolls AI models out sealed: encrypted layers, attested guests, batches only their user can open.
 #[derive(Debug, Parser)]
-#[command(name = "sealift", version, max_term_width = 100, after_help = "Exit codes are listed in README.md, section \"Exit codes\".")]
+#[command(
+    name = "sealift",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes are listed in README.md, section \"Exit codes\"."
+)]
 pub(crate) struct Args {
     /// The state folder.
-    #[arg(long, global = true, env = "SEALIFT_STATE", default_value = ".sealift", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEALIFT_STATE",
+        default_value = ".sealift",
+        value_name = "DIR"
+    )]
     pub(crate) state: PathBuf,
 
     /// Print JSON on standard output: one document, or one per line for streams.

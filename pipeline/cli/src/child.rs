@@ -99,10 +99,16 @@ pub(crate) fn ask_unchecked<T: DeserializeOwned>(
             Some(7) => ExitCode::Unverified,
             _ => ExitCode::Environment,
         };
-        return Err(Failure::new(code, format!("`{name}` did not do what was asked")).because(said));
+        return Err(
+            Failure::new(code, format!("`{name}` did not do what was asked"))
+                .remedy("mend what the cause names, then try again")
+                .because(said),
+        );
     }
-    serde_json::from_slice(&output.stdout)
-        .or_fail(ExitCode::Unexpected, format!("`{name}` printed something that was not asked"))
+    serde_json::from_slice(&output.stdout).or_fail(
+        ExitCode::Unexpected,
+        format!("`{name}` printed something that was not asked"),
+    )
 }
 
 /// The first line of `stdout`, as JSON; what follows is left unread.

@@ -10,5 +10,7 @@ pub(crate) fn now_unix() -> u64 {
 /// Unix milliseconds.
 pub(crate) fn now_ms() -> u64 {
     // A clock before 1970 makes every document expired, which refuses instead of allowing.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

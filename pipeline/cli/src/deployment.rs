@@ -51,8 +51,10 @@ impl KeyManager {
     pub(crate) fn start(layout: &Layout, listen: SocketAddr) -> Result<Self, Failure> {
         let name = Sibling::KeyManager.name();
         let executable = accepted(layout, Sibling::KeyManager)?;
-        let firmware = SimulatedSp::open(&layout.simulated())
-            .or_fail(ExitCode::Environment, "cannot use the simulated AMD-SP of the state folder")?;
+        let firmware = SimulatedSp::open(&layout.simulated()).or_fail(
+            ExitCode::Environment,
+            "cannot use the simulated AMD-SP of the state folder",
+        )?;
         let config = layout.key_manager_config();
         let init_data = fs::read(&config).map_err(|source| Failure::unreadable(&config, source))?;
         let mut guest = firmware
@@ -69,13 +71,20 @@ impl KeyManager {
             })
             .or_fail(ExitCode::Environment, format!("cannot launch `{name}`"))?;
         let Some(stdout) = guest.child().stdout.take() else {
-            return Err(Failure::new(ExitCode::Unexpected, "a piped output is missing"));
+            return Err(Failure::new(
+                ExitCode::Unexpected,
+                "a piped output is missing",
+            ));
         };
         let announced = child::announcement::<Announcement>(name, stdout)
             .map_err(|failure| port_taken(failure, listen))?;
         let url = format!("https://{}", announced.listening);
         let identity = child::ask(layout, Sibling::Owner, owner_args("unlock", layout, &url))?;
-        Ok(Self { guest, url, identity })
+        Ok(Self {
+            guest,
+            url,
+            identity,
+        })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -112,10 +121,19 @@ impl Deployment {
         let store = SqliteStore::open(folder, StoreOptions::new(clock::now_ms))
             .await
             .or_fail(ExitCode::Environment, "cannot open the run log")?;
-        let engine = Engine::start(store, EngineOptions { kinds: known_kinds()? })
-            .or_fail(ExitCode::Environment, "cannot start the engine")?;
+        let engine = Engine::start(
+            store,
+            EngineOptions {
+                kinds: known_kinds()?,
+            },
+        )
+        .or_fail(ExitCode::Environment, "cannot start the engine")?;
         let key_manager = KeyManager::start(layout, listen)?;
-        let mut deployment = Self { engine, key_manager, workers: Vec::new() };
+        let mut deployment = Self {
+            engine,
+            key_manager,
+            workers: Vec::new(),
+        };
         deployment.start_workers(layout)?;
         Ok(deployment)
     }
@@ -127,7 +145,8 @@ impl Deployment {
             ("--engine", socket.clone()),
             ("--store", layout.store().into()),
         ]));
-        self.workers.push(Worker::start(layout, Sibling::Owner, owner)?);
+        self.workers
+            .push(Worker::start(layout, Sibling::Owner, owner)?);
         let pods = layout.path().join("pods");
         if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(&pods) {
             return Err(Failure::unwritable(&pods, source));
@@ -145,7 +164,8 @@ impl Deployment {
             ("--km-id", km_id.into()),
             ("--km-tls-sha256", tls_sha256.into()),
         ]));
-        self.workers.push(Worker::start(layout, Sibling::Operator, operator)?);
+        self.workers
+            .push(Worker::start(layout, Sibling::Operator, operator)?);
         Ok(())
     }
 

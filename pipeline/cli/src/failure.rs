@@ -17,7 +17,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: ExitCode, fact: impl Into<String>) -> Self {
-        Self { fact: fact.into(), remedy: None, source: None, code }
+        Self {
+            fact: fact.into(),
+            remedy: None,
+            source: None,
+            code,
+        }
     }
 
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -37,9 +42,12 @@ impl Failure {
 
     /// A file that could not be written, named as the user wrote it.
     pub(crate) fn unwritable(path: &Path, source: std::io::Error) -> Self {
-        Self::new(ExitCode::Environment, format!("cannot write `{}`", path.display()))
-            .remedy("check that the folder exists, is writable and has space left")
-            .because(source)
+        Self::new(
+            ExitCode::Environment,
+            format!("cannot write `{}`", path.display()),
+        )
+        .remedy("check that the folder exists, is writable and has space left")
+        .because(source)
     }
 
     pub(crate) fn code(&self) -> ExitCode {

@@ -43,7 +43,9 @@ impl Layout {
         let make = |folder: &Path| fs::DirBuilder::new().mode(0o700).create(folder);
         make(path).map_err(|source| Failure::unwritable(path, source))?;
         // Relative paths would be resolved by children in their own working folder.
-        let path = path.canonicalize().map_err(|source| Failure::unreadable(path, source))?;
+        let path = path
+            .canonicalize()
+            .map_err(|source| Failure::unreadable(path, source))?;
         let state = Self(path);
         for name in ["store", "artifacts", "user", "trust", "key-manager", "logs"] {
             let folder = state.0.join(name);
@@ -55,9 +57,12 @@ impl Layout {
     /// Opens a folder that [`create`](Self::create) made and that belongs to this user alone.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let metadata = fs::metadata(path).map_err(|source| {
-            Failure::new(ExitCode::Environment, format!("no state folder at `{}`", path.display()))
-                .remedy("make one with `sealift init`, or name yours with --state or SEALIFT_STATE")
-                .because(source)
+            Failure::new(
+                ExitCode::Environment,
+                format!("no state folder at `{}`", path.display()),
+            )
+            .remedy("make one with `sealift init`, or name yours with --state or SEALIFT_STATE")
+            .because(source)
         })?;
         if metadata.mode() & 0o077 != 0 {
             return Err(Failure::new(
@@ -66,9 +71,10 @@ impl Layout {
             )
             .remedy(format!("make it private: chmod 700 `{}`", path.display())));
         }
-        let path = path
-            .canonicalize()
-            .or_fail(ExitCode::Environment, format!("cannot resolve `{}`", path.display()))?;
+        let path = path.canonicalize().or_fail(
+            ExitCode::Environment,
+            format!("cannot resolve `{}`", path.display()),
+        )?;
         Ok(Self(path))
     }
 

@@ -46,7 +46,11 @@ impl Output {
 
     /// The one failure of a command, to standard error in either form.
     pub(crate) fn failure(self, failure: &crate::failure::Failure) {
-        let text = if self.json { failure.to_json().to_string() } else { failure.to_string() };
+        let text = if self.json {
+            failure.to_json().to_string()
+        } else {
+            failure.to_string()
+        };
         drop(writeln!(anstream::stderr(), "{text}"));
     }
 }
@@ -55,9 +59,14 @@ impl Output {
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -77,7 +86,10 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_space() {
-        let rows = [vec!["job".into(), "state".into()], vec!["publish".into(), "ok".into()]];
+        let rows = [
+            vec!["job".into(), "state".into()],
+            vec!["publish".into(), "ok".into()],
+        ];
         assert_eq!(table(&rows), "job      state\npublish  ok\n");
     }
 }

@@ -60,12 +60,24 @@ struct View {
 impl View {
     fn new(output: Output) -> Self {
         let bars = output.has_bars().then(MultiProgress::new);
-        Self { output, bars, by_job: BTreeMap::new() }
+        Self {
+            output,
+            bars,
+            by_job: BTreeMap::new(),
+        }
     }
 
     fn show(&mut self, notice: &Notice) {
         match notice {
-            Notice::Job { job, status, tasks, unsettled, failure, skipped, .. } => {
+            Notice::Job {
+                job,
+                status,
+                tasks,
+                unsettled,
+                failure,
+                skipped,
+                ..
+            } => {
                 let done = tasks - unsettled.min(tasks);
                 self.job(job, *status, (done, *tasks));
                 if let Some(failure) = failure {
@@ -75,10 +87,24 @@ impl View {
                     self.say(&format!("  {job}: skipped, {reason}"));
                 }
             }
-            Notice::Settled { attempt, status, failure, again_at_ms, .. } => {
+            Notice::Settled {
+                attempt,
+                status,
+                failure,
+                again_at_ms,
+                ..
+            } => {
                 if *status != AttemptStatus::Succeeded && !failure.is_empty() {
-                    let again = if again_at_ms.is_some() { "; trying again" } else { "" };
-                    self.say(&format!("  {}: {}{again}", attempt.task, failure.join(": ")));
+                    let again = if again_at_ms.is_some() {
+                        "; trying again"
+                    } else {
+                        ""
+                    };
+                    self.say(&format!(
+                        "  {}: {}{again}",
+                        attempt.task,
+                        failure.join(": ")
+                    ));
                 }
             }
             Notice::Progress { attempt, progress } => {
@@ -90,7 +116,8 @@ impl View {
             }
             Notice::Run { .. } | Notice::Claimed { .. } | Notice::Interrupt { .. } => {}
             Notice::Log { attempt, line, .. } => {
-                self.output.document(&json!({ "event": "log", "task": attempt.task, "line": line }));
+                self.output
+                    .document(&json!({ "event": "log", "task": attempt.task, "line": line }));
             }
         }
     }
@@ -104,7 +131,9 @@ impl View {
         match (&self.bars, running) {
             (Some(bars), true) => {
                 let bar = self.by_job.entry(job.to_owned()).or_insert_with(|| {
-                    let style = ProgressStyle::with_template("  {prefix:12} {bar:30} {pos}/{len} {msg} {elapsed}");
+                    let style = ProgressStyle::with_template(
+                        "  {prefix:12} {bar:30} {pos}/{len} {msg} {elapsed}",
+                    );
                     let bar = bars.add(ProgressBar::new(u64::from(tasks.max(1))));
                     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
                     bar.set_prefix(job.to_owned());
@@ -122,7 +151,11 @@ impl View {
             // That a job waits for others is no news.
             (None, _) if status == JobStatus::Waiting => {}
             (None, _) => {
-                let count = if tasks > 1 { format!(" ({done}/{tasks})") } else { String::new() };
+                let count = if tasks > 1 {
+                    format!(" ({done}/{tasks})")
+                } else {
+                    String::new()
+                };
                 self.say(&format!("  {job:12} {word}{count}"));
             }
         }

@@ -26,8 +26,12 @@ pub(crate) enum Sibling {
 }
 
 impl Sibling {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Confidential, Self::KeyManager, Self::Operator, Self::Owner];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Confidential,
+        Self::KeyManager,
+        Self::Operator,
+        Self::Owner,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -53,8 +57,10 @@ impl Sibling {
 
     /// Opens and measures it.
     pub(crate) fn measure(self) -> Result<MeasuredExecutable, Failure> {
-        MeasuredExecutable::open(&self.path()?)
-            .or_fail(ExitCode::Environment, format!("cannot measure `{}`", self.name()))
+        MeasuredExecutable::open(&self.path()?).or_fail(
+            ExitCode::Environment,
+            format!("cannot measure `{}`", self.name()),
+        )
     }
 }
 
@@ -66,10 +72,13 @@ pub(crate) struct AcceptedBuilds(BTreeMap<String, Measurement>);
 impl AcceptedBuilds {
     /// Measures the siblings as they are now.
     pub(crate) fn current() -> Result<Self, Failure> {
-        let measured = |sibling: Sibling| {
-            Ok((sibling.name().to_owned(), sibling.measure()?.measurement()))
-        };
-        Sibling::ALL.into_iter().map(measured).collect::<Result<_, Failure>>().map(Self)
+        let measured =
+            |sibling: Sibling| Ok((sibling.name().to_owned(), sibling.measure()?.measurement()));
+        Sibling::ALL
+            .into_iter()
+            .map(measured)
+            .collect::<Result<_, Failure>>()
+            .map(Self)
     }
 
     pub(crate) fn get(&self, sibling: Sibling) -> Option<Measurement> {
@@ -84,8 +93,10 @@ impl AcceptedBuilds {
 
     fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = fs::read(path).map_err(|source| Failure::unreadable(path, source))?;
-        serde_json::from_slice(&bytes)
-            .or_fail(ExitCode::Environment, format!("`{}` is damaged", path.display()))
+        serde_json::from_slice(&bytes).or_fail(
+            ExitCode::Environment,
+            format!("`{}` is damaged", path.display()),
+        )
     }
 }
 
@@ -96,7 +107,10 @@ pub(crate) fn accepted(layout: &Layout, sibling: Sibling) -> Result<MeasuredExec
     if accepted.get(sibling) == Some(executable.measurement()) {
         return Ok(executable);
     }
-    let fact = format!("`{}` is of another build than this state folder accepts", sibling.name());
+    let fact = format!(
+        "`{}` is of another build than this state folder accepts",
+        sibling.name()
+    );
     Err(Failure::new(ExitCode::Environment, fact).remedy(
         "if you rebuilt it, accept the new measurements: sealift reference accept --simulated",
     ))

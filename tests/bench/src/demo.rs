@@ -14,7 +14,9 @@ pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
 /// Runs the demo's script on the release binaries, as `make demo` does after its build.
 pub(crate) fn run() -> Result<f64, Box<dyn Error>> {
     let start = Instant::now();
-    let output = Command::new("scripts/demo.sh").arg("target/release").output()?;
+    let output = Command::new("scripts/demo.sh")
+        .arg("target/release")
+        .output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }

@@ -31,7 +31,11 @@ pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
     let tensors = SafeTensors::deserialize(&weights)?;
     let source: &dyn TensorSource = &tensors;
     let read = |name: &str| fs::read(folder.join(name));
-    let body = Body::load(&read("config.json")?, Some(&read("tokenizer.json")?), source)?;
+    let body = Body::load(
+        &read("config.json")?,
+        Some(&read("tokenizer.json")?),
+        source,
+    )?;
     let mut figures = Vec::new();
     for (rows, [ours, ratio]) in [
         (1, ["encoder.b1", "encoder.b1.ratio_onnxruntime"]),

@@ -40,7 +40,15 @@ impl Figure {
     ) -> Self {
         let (better, peer, machine) = (Better::Lower, None, machine::describe());
         let name = name.into();
-        Self { name, value, unit, better, peer, command, machine }
+        Self {
+            name,
+            value,
+            unit,
+            better,
+            peer,
+            command,
+            machine,
+        }
     }
 
     pub(crate) fn more_is_better(mut self) -> Self {

@@ -5,6 +5,8 @@
 
 mod demo;
 mod encoder;
+// Its plaintext peers are x86-64 kernels.
+#[cfg(target_arch = "x86_64")]
 mod fhe;
 mod figure;
 mod machine;
@@ -33,9 +35,10 @@ fn main() -> ExitCode {
 }
 
 fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
-    let all: [(&str, Bench); 4] = [
+    let all: &[(&str, Bench)] = &[
         ("demo", demo::figures),
         ("encoder", encoder::figures),
+        #[cfg(target_arch = "x86_64")]
         ("fhe", fhe::figures),
         ("scoring", scoring::figures),
     ];
@@ -47,7 +50,7 @@ fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
     }
     let mut figures = Vec::new();
     for (name, bench) in all {
-        if only.is_none_or(|only| only == name) {
+        if only.is_none_or(|only| only == *name) {
             figures.extend(bench()?);
         }
     }

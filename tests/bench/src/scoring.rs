@@ -27,7 +27,9 @@ const REPEATS: usize = 5;
 pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
     demo::run()?;
     let summary: Value = serde_json::from_slice(&fs::read(SUMMARY)?)?;
-    let sealed = summary["seconds"]["score"].as_f64().ok_or("the demo scored nothing")?;
+    let sealed = summary["seconds"]["score"]
+        .as_f64()
+        .ok_or("the demo scored nothing")?;
     let plain = plain_seconds(Path::new(MODEL))?;
     let ratio = Figure::new("score.sealed_over_plain", sealed / plain, "ratio", COMMAND)
         .against("the same rows and engine without sealing, in one process");
@@ -43,7 +45,11 @@ fn plain_seconds(folder: &Path) -> Result<f64, Box<dyn Error>> {
     let weights = read("model.safetensors")?;
     let tensors = SafeTensors::deserialize(&weights)?;
     let source: &dyn TensorSource = &tensors;
-    let model = Model::load(&read("config.json")?, Some(&read("tokenizer.json")?), source)?;
+    let model = Model::load(
+        &read("config.json")?,
+        Some(&read("tokenizer.json")?),
+        source,
+    )?;
     let jsonl = read("rows.jsonl")?;
     let (_, rows) = parse_rows(&jsonl)?;
     let mut fastest = f64::INFINITY;

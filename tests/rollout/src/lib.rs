@@ -1,1 +1,1 @@
-//! sealift-rollout-tests
+//! Whole rollouts with the binaries of this build, in `tests/rollout`.

@@ -7,9 +7,7 @@ use sealift_init_data::{InitData, InitDataError, SealiftToml};
 use sealift_kbs_protocol::{Name, ParseNameError};
 use sealift_pinned_tls::{CertificateSwitch, ClientError, IdentityError, ServerUrl};
 use sealift_sealed_model::{NameError, PinnedVersion, PublishKeyError, PublishVerifyingKey};
-use sealift_signed_document::{
-    DelegatedKey, DocumentError, Envelope, Role, VerifyingKey,
-};
+use sealift_signed_document::{DelegatedKey, DocumentError, Envelope, Role, VerifyingKey};
 
 use crate::{
     keys::GuestKeys,
@@ -104,13 +102,16 @@ impl Boot {
     /// Accepts the init-data that the platform measured, and no other, then the owner's word for
     /// the key that signs the model.
     pub fn new(inputs: BootInputs) -> Result<Self, BootError> {
-        let BootInputs { init_data, publish_delegation, attester, now_unix } = inputs;
+        let BootInputs {
+            init_data,
+            publish_delegation,
+            attester,
+            now_unix,
+        } = inputs;
         let host_data = attester.host_data().map_err(BootError::Attester)?;
-        let init_data =
-            InitData::accept(&init_data, &host_data).map_err(BootError::InitData)?;
+        let init_data = InitData::accept(&init_data, &host_data).map_err(BootError::InitData)?;
         let settings = SealiftToml::of(&init_data).map_err(BootError::InitData)?;
-        let publish_key =
-            publish_key(publish_delegation, &settings.owner_root, now_unix)?;
+        let publish_key = publish_key(publish_delegation, &settings.owner_root, now_unix)?;
         let keys = GuestKeys::generate().map_err(BootError::Tls)?;
         Ok(Self {
             model: settings.model.parse().map_err(BootError::Name)?,
@@ -138,11 +139,13 @@ fn publish_key(
     now_unix: u64,
 ) -> Result<PublishVerifyingKey, BootError> {
     let envelope = Envelope::from_bytes(delegation);
-    let delegated = DelegatedKey::accept(&envelope, &[*owner_root], now_unix)
-        .map_err(BootError::Delegation)?;
+    let delegated =
+        DelegatedKey::accept(&envelope, &[*owner_root], now_unix).map_err(BootError::Delegation)?;
     let delegation = delegated.delegation();
     if delegation.role != Role::Publish {
-        return Err(BootError::OtherRole { found: delegation.role });
+        return Err(BootError::OtherRole {
+            found: delegation.role,
+        });
     }
     PublishVerifyingKey::from_delegated(&delegation.key).map_err(BootError::PublishKey)
 }

@@ -46,8 +46,7 @@ pub fn attested_keys(
 /// The asker chooses the nonce alone. Context, role and keys are this process's own, so no answer
 /// is one to the key manager's challenge, whose preimage has no `context`.
 pub(crate) fn answer(boot: &Boot, nonce: &Nonce) -> Result<GuestEvidence, AttesterError> {
-    let (receipt_key, tls_spki_sha256) =
-        (boot.keys.receipt_public(), boot.keys.tls_spki_sha256());
+    let (receipt_key, tls_spki_sha256) = (boot.keys.receipt_public(), boot.keys.tls_spki_sha256());
     let keys = attested_keys(&receipt_key, &tls_spki_sha256);
     let report_data = attested_keys_report_data(Role::Guest, nonce.as_bytes(), &keys);
     Ok(GuestEvidence {

@@ -10,12 +10,17 @@ use sealift_encrypted_batch::{BatchError, PartitionError, ResultsError};
 use sealift_signed_document::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use crate::{chain::Chain, model::ComputeError, phase::Phase, session::SessionError, store::ObjectError};
+use crate::{
+    chain::Chain, model::ComputeError, phase::Phase, session::SessionError, store::ObjectError,
+};
 
 /// Why a partition was not scored. No variant holds anything of a row.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(private_interfaces, reason = "causes are for the log; callers read code and message")]
+#[expect(
+    private_interfaces,
+    reason = "causes are for the log; callers read code and message"
+)]
 pub enum ScoreFailure {
     /// Not a dispatch.
     #[error("the request is not a dispatch: {0}")]

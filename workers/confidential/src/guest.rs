@@ -80,7 +80,9 @@ impl Shared {
 
     pub(crate) fn model(&self) -> Result<Arc<LoadedModel>, ScoreFailure> {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
-        model.clone().ok_or_else(|| ScoreFailure::ModelNotReady(self.phase.current()))
+        model
+            .clone()
+            .ok_or_else(|| ScoreFailure::ModelNotReady(self.phase.current()))
     }
 
     /// Ends the guest: the model goes, the reason stays. Logs once.

@@ -87,10 +87,13 @@ async fn attest(
     query: Result<Query<AttestQuery>, QueryRejection>,
 ) -> Result<Response, ScoreFailure> {
     let malformed = "`nonce` is 32 bytes in base64url without padding, and the only parameter";
-    let Query(AttestQuery { nonce }) =
-        query.map_err(|_| ScoreFailure::Malformed(malformed))?;
+    let Query(AttestQuery { nonce }) = query.map_err(|_| ScoreFailure::Malformed(malformed))?;
     let nonce = Nonce::from_query(&nonce).map_err(|_| ScoreFailure::Malformed(malformed))?;
-    let _slot = guest.shared().evidence.try_acquire().map_err(|_| ScoreFailure::Busy)?;
+    let _slot = guest
+        .shared()
+        .evidence
+        .try_acquire()
+        .map_err(|_| ScoreFailure::Busy)?;
     let signer = guest.clone();
     let signing = spawn_blocking(move || evidence::answer(signer.boot(), &nonce));
     let answer = signing.await.map_err(|_| ScoreFailure::Interrupted)?;

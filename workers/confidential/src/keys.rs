@@ -12,7 +12,10 @@ pub(crate) struct GuestKeys {
 
 impl GuestKeys {
     pub(crate) fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { receipt: SigningKey::generate(), tls: TlsIdentity::generate()? })
+        Ok(Self {
+            receipt: SigningKey::generate(),
+            tls: TlsIdentity::generate()?,
+        })
     }
 
     pub(crate) fn receipt_public(&self) -> VerifyingKey {

@@ -18,10 +18,14 @@ use std::{
 
 use clap::Parser;
 use sealift_attester::{AttesterError, SimulatedSpSocket, die_with_launcher};
-use sealift_confidential::{Boot, BootError, BootInputs, Chain, Guest, SERVER_LIMITS, forbid_memory_dumps};
+use sealift_confidential::{
+    Boot, BootError, BootInputs, Chain, Guest, SERVER_LIMITS, forbid_memory_dumps,
+};
 use sealift_pinned_tls::{Server, ServerError};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Largest file that is read at the start; init-data may have 256 KiB, a delegation less.
 const MAX_INPUT_BYTES: u64 = 256 << 10;
@@ -76,7 +80,9 @@ impl StartError {
 fn main() -> ExitCode {
     // Only our own events, whose fields are sizes, ids and durations: a library's could hold rows.
     let own = Targets::new().with_target("sealift", LevelFilter::INFO);
-    let lines = tracing_subscriber::fmt::layer().json().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .with_writer(io::stderr);
     tracing_subscriber::registry().with(lines).with(own).init();
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -107,7 +113,10 @@ async fn serve(arguments: &Arguments) -> Result<(), StartError> {
         now_unix: unix_seconds(),
     })
     .map_err(StartError::Boot)?;
-    let guest = Guest::new(boot, thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let guest = Guest::new(
+        boot,
+        thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    );
     let server = Server::bind(arguments.listen, guest.boot().certificate(), SERVER_LIMITS)
         .await
         .map_err(StartError::Server)?;
@@ -129,10 +138,15 @@ fn announce(address: SocketAddr) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    let failed = |source| StartError::Input { path: path.to_owned(), source };
+    let failed = |source| StartError::Input {
+        path: path.to_owned(),
+        source,
+    };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > MAX_INPUT_BYTES {
         return Err(failed(io::ErrorKind::FileTooLarge.into()));
     }
@@ -140,5 +154,8 @@ fn read(path: &Path) -> Result<Vec<u8>, StartError> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
 }

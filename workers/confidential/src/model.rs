@@ -8,9 +8,7 @@ use sealift_encrypted_batch::{
 use sealift_fhe_layer::{BodyError, EncryptedLayer, EncryptedRow, EvaluationError, LayerMeta};
 use sealift_inference::{Body, Dtype, Input, LoadError, Model, RowError, TensorSource, TensorView};
 use sealift_kbs_protocol::call::{Bytes, FheFault, FheRow};
-use sealift_quantised_head::{
-    QuantiseError, QuantisedActivation, ScaleRange, quantise_activation,
-};
+use sealift_quantised_head::{QuantiseError, QuantisedActivation, ScaleRange, quantise_activation};
 use sealift_sealed_model::{OpenedModel, OpenedTensor, Protection, VersionError};
 
 /// The model's configuration in its folder.
@@ -84,7 +82,11 @@ enum Head {
     /// The guest computes the answers.
     Open(Model),
     /// The guest computes ciphertexts of the answers, and never sees one.
-    Encrypted { body: Body, layer: EncryptedLayer, scales: ScaleRange },
+    Encrypted {
+        body: Body,
+        layer: EncryptedLayer,
+        scales: ScaleRange,
+    },
 }
 
 /// What became of a partition's rows.
@@ -117,18 +119,29 @@ impl LoadedModel {
         let head = match manifest.output_head.protection {
             Protection::Plain | Protection::Sealed => {
                 let (config, tokenizer) = parts;
-                let model = Model::load(config, tokenizer, &Opened(&opened))
-                    .map_err(ModelError::Load)?;
+                let model =
+                    Model::load(config, tokenizer, &Opened(&opened)).map_err(ModelError::Load)?;
                 Head::Open(model.with_threads(threads))
             }
             Protection::Fhe => {
-                let meta = manifest.fhe.iter().find(|m| m.layer() == manifest.output_head.layer);
+                let meta = manifest
+                    .fhe
+                    .iter()
+                    .find(|m| m.layer() == manifest.output_head.layer);
                 let meta = meta.ok_or(ModelError::NoHead)?;
                 let (body, layer, scales) = encrypted_head(opened, meta, parts)?;
-                Head::Encrypted { body: body.with_threads(threads), layer, scales }
+                Head::Encrypted {
+                    body: body.with_threads(threads),
+                    layer,
+                    scales,
+                }
             }
         };
-        let loaded = Self { head, limit: manifest.output_policy, threads };
+        let loaded = Self {
+            head,
+            limit: manifest.output_policy,
+            threads,
+        };
         if loaded.labels().len() as u64 != manifest.output_head.outputs {
             return Err(ModelError::HeadSize);
         }
@@ -137,7 +150,10 @@ impl LoadedModel {
 
     /// The labels, and the most that may be said about them.
     pub(crate) fn output(&self) -> ModelOutput<'_> {
-        ModelOutput { labels: self.labels(), limit: self.limit }
+        ModelOutput {
+            labels: self.labels(),
+            limit: self.limit,
+        }
     }
 
     fn labels(&self) -> &[String] {
@@ -160,14 +176,16 @@ impl LoadedModel {
                 });
                 Ok(Answers::Known(results.collect()))
             }
-            Head::Encrypted { body, layer, scales } => {
+            Head::Encrypted {
+                body,
+                layer,
+                scales,
+            } => {
                 check_fits(layer.meta(), rows.len())?;
                 let activations = body.activations(&inputs).map_err(ComputeError::Engine)?;
                 let quantised: Vec<_> = activations
                     .into_iter()
-                    .map(|activation| {
-                        quantised(&activation.map_err(fault)?, layer.meta(), *scales)
-                    })
+                    .map(|activation| quantised(&activation.map_err(fault)?, layer.meta(), *scales))
                     .collect();
                 evaluate(layer, rows, &quantised, self.threads).map(Answers::Encrypted)
             }
@@ -189,15 +207,19 @@ fn encrypted_head(
     if body.width() != meta.d_in() || body.labels().len() != meta.d_out() {
         return Err(ModelError::HeadSize);
     }
-    let scales = ScaleRange::new(meta.scale().min(), meta.scale().max())
-        .map_err(ModelError::Scales)?;
+    let scales =
+        ScaleRange::new(meta.scale().min(), meta.scale().max()).map_err(ModelError::Scales)?;
     Ok((body, layer, scales))
 }
 
 fn check_fits(meta: &LayerMeta, rows: usize) -> Result<(), ComputeError> {
     let row = meta.d_in() + meta.d_out() * meta.set().sum_bytes() + FHE_ROW_OVERHEAD;
     let most = MAX_FHE_BYTES / row;
-    if rows <= most { Ok(()) } else { Err(ComputeError::TooManyRows { rows, most }) }
+    if rows <= most {
+        Ok(())
+    } else {
+        Err(ComputeError::TooManyRows { rows, most })
+    }
 }
 
 fn quantised(
@@ -210,7 +232,8 @@ fn quantised(
         _ => RowFault::OutOfBound,
     })?;
     // Beyond the bound a decryption could come out wrong; a fault never does.
-    meta.check_activation(&quantised.values).map_err(|_| RowFault::OutOfBound)?;
+    meta.check_activation(&quantised.values)
+        .map_err(|_| RowFault::OutOfBound)?;
     Ok(quantised)
 }
 
@@ -222,10 +245,16 @@ fn evaluate(
 ) -> Result<EncryptedAnswers, ComputeError> {
     let items: Vec<(&[i8], f32)> = quantised
         .iter()
-        .filter_map(|row| row.as_ref().ok().map(|row| (row.values.as_slice(), row.scale)))
+        .filter_map(|row| {
+            row.as_ref()
+                .ok()
+                .map(|row| (row.values.as_slice(), row.scale))
+        })
         .collect();
-    let mut evaluated =
-        layer.evaluate_rows(&items, threads).map_err(ComputeError::Evaluation)?.into_iter();
+    let mut evaluated = layer
+        .evaluate_rows(&items, threads)
+        .map_err(ComputeError::Evaluation)?
+        .into_iter();
     let mut answers = EncryptedAnswers {
         layer: layer.meta().layer().to_owned(),
         rows: Vec::with_capacity(items.len()),
@@ -235,9 +264,15 @@ fn evaluate(
         let id = row.custom_id.clone();
         if let Err(fault) = outcome {
             let code = fault.code().to_owned();
-            answers.faults.push(FheFault { row: index, id, code });
+            answers.faults.push(FheFault {
+                row: index,
+                id,
+                code,
+            });
         } else {
-            let row = evaluated.next().expect("one row is evaluated for each activation");
+            let row = evaluated
+                .next()
+                .expect("one row is evaluated for each activation");
             answers.rows.push(wire(index, id, &row));
         }
     }
@@ -246,7 +281,10 @@ fn evaluate(
 
 fn wire(row: u64, id: String, evaluated: &EncryptedRow) -> FheRow {
     let width = evaluated.y().value_bytes();
-    let sums = evaluated.y().iter().flat_map(|y| y.to_le_bytes().into_iter().take(width));
+    let sums = evaluated
+        .y()
+        .iter()
+        .flat_map(|y| y.to_le_bytes().into_iter().take(width));
     FheRow {
         row,
         id,
@@ -279,7 +317,11 @@ struct Opened<'a>(&'a OpenedModel);
 impl TensorSource for Opened<'_> {
     fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let OpenedTensor { facts, bytes } = self.0.tensor(name)?;
-        let shape = facts.shape.iter().map(|side| usize::try_from(*side)).collect::<Result<_, _>>();
+        let shape = facts
+            .shape
+            .iter()
+            .map(|side| usize::try_from(*side))
+            .collect::<Result<_, _>>();
         TensorView::new(dtype(facts.dtype)?, shape.ok()?, bytes).ok()
     }
 }

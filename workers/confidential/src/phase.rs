@@ -151,6 +151,9 @@ mod tests {
         for next in ORDER {
             watch.advance(next);
         }
-        assert_eq!(watch.current(), Phase::Failed(FailReason::RefusedByKeyManager));
+        assert_eq!(
+            watch.current(),
+            Phase::Failed(FailReason::RefusedByKeyManager)
+        );
     }
 }

@@ -86,12 +86,19 @@ pub(crate) async fn score(
 ) -> Result<ScoreAnswer, ScoreFailure> {
     let started = Instant::now();
     let model = guest.model()?;
-    let _slot = guest.scoring.try_acquire().map_err(|_| ScoreFailure::Busy)?;
+    let _slot = guest
+        .scoring
+        .try_acquire()
+        .map_err(|_| ScoreFailure::Busy)?;
     let dispatch = Dispatch::check(guest, request)?;
     let opened = open_partition(guest, &dispatch).await?;
     let Made { file, sha256, rows } = answer(guest, model, &dispatch, opened).await?;
     let (batch, index) = (dispatch.batch.digest(), dispatch.entry.index);
-    guest.boot.store.keep_result(&batch, index, &sha256, file).await?;
+    guest
+        .boot
+        .store
+        .keep_result(&batch, index, &sha256, file)
+        .await?;
     // Only now: a receipt promises that its file is in the store.
     let committed = commit(guest, &dispatch, (sha256, rows)).await?;
     let seconds = started.elapsed().as_secs_f64();
@@ -115,19 +122,33 @@ impl Dispatch {
     /// its digest, only under the user key of the grant that the batch names, and unwraps no
     /// partition otherwise. Here the check keeps everything else from reaching it.
     fn check(guest: &Shared, request: ScoreRequest) -> Result<Self, ScoreFailure> {
-        let ScoreRequest { batch, user_key, partition, run, attempt } = request;
+        let ScoreRequest {
+            batch,
+            user_key,
+            partition,
+            run,
+            attempt,
+        } = request;
         let printable = run.bytes().all(|b| b.is_ascii_graphic());
         if run.is_empty() || run.len() > MAX_RUN_BYTES || !printable {
-            return Err(ScoreFailure::Malformed("`run` is 1 to 128 printable characters"));
+            return Err(ScoreFailure::Malformed(
+                "`run` is 1 to 128 printable characters",
+            ));
         }
-        let batch =
-            VerifiedBatch::verify(&batch, &user_key).map_err(ScoreFailure::WrongBatch)?;
+        let batch = VerifiedBatch::verify(&batch, &user_key).map_err(ScoreFailure::WrongBatch)?;
         if batch.document().model != guest.boot.settings.model {
             return Err(ScoreFailure::OtherModel);
         }
-        let entry =
-            batch.partition(partition).map_err(ScoreFailure::NoSuchPartition)?.clone();
-        Ok(Self { batch, entry, run, attempt })
+        let entry = batch
+            .partition(partition)
+            .map_err(ScoreFailure::NoSuchPartition)?
+            .clone();
+        Ok(Self {
+            batch,
+            entry,
+            run,
+            attempt,
+        })
     }
 }
 
@@ -139,16 +160,33 @@ async fn open_partition(
 ) -> Result<OpenedPartition, ScoreFailure> {
     let (batch, entry) = (&dispatch.batch, &dispatch.entry);
     let place = (batch.digest(), entry.index);
-    let file = match guest.boot.store.partition(&place.0, place.1, entry.bytes).await {
-        Err(ObjectError::Length { found, expected: listed, .. }) => {
+    let file = match guest
+        .boot
+        .store
+        .partition(&place.0, place.1, entry.bytes)
+        .await
+    {
+        Err(ObjectError::Length {
+            found,
+            expected: listed,
+            ..
+        }) => {
             let index = entry.index;
-            return Err(PartitionError::Length { index, found, listed }.into());
+            return Err(PartitionError::Length {
+                index,
+                found,
+                listed,
+            }
+            .into());
         }
         file => file?,
     };
     let sealed = SealedPartition::check(batch, entry.index, file)?;
     let session = &guest.session;
-    session.register(batch).await.map_err(|error| guest.session_failure(error))?;
+    session
+        .register(batch)
+        .await
+        .map_err(|error| guest.session_failure(error))?;
     let key = session
         .unwrap(place, sealed.header())
         .await
@@ -204,7 +242,11 @@ async fn have_decrypted(
     dispatch: &Dispatch,
     answers: EncryptedAnswers,
 ) -> Result<Made, ScoreFailure> {
-    let EncryptedAnswers { layer, rows, faults } = answers;
+    let EncryptedAnswers {
+        layer,
+        rows,
+        faults,
+    } = answers;
     let counts = RowCounts {
         read: dispatch.entry.rows,
         ok: rows.len() as u32,
@@ -218,9 +260,16 @@ async fn have_decrypted(
         rows,
         faults,
     };
-    let file =
-        guest.session.fhe(&request).await.map_err(|error| guest.session_failure(error))?;
-    Ok(Made { sha256: Digest::of(&file), file, rows: counts })
+    let file = guest
+        .session
+        .fhe(&request)
+        .await
+        .map_err(|error| guest.session_failure(error))?;
+    Ok(Made {
+        sha256: Digest::of(&file),
+        file,
+        rows: counts,
+    })
 }
 
 async fn commit(

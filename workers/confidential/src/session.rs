@@ -103,7 +103,10 @@ impl KeyManagerSession {
             km_tls_sha256: boot.settings.km_tls_sha256,
             km_id: boot.settings.km_id.clone(),
             init_data: boot.init_data.as_str().to_owned(),
-            limits: ClientLimits { body_bytes: ANSWER_BYTES, ..ClientLimits::DOCUMENTS },
+            limits: ClientLimits {
+                body_bytes: ANSWER_BYTES,
+                ..ClientLimits::DOCUMENTS
+            },
         });
         Self {
             client,
@@ -145,7 +148,8 @@ impl KeyManagerSession {
         if self.current.lock().await.batch == Some(digest) {
             return Ok(());
         }
-        self.in_session(|_| self.client.batch(batch.envelope())).await?;
+        self.in_session(|_| self.client.batch(batch.envelope()))
+            .await?;
         self.current.lock().await.batch = Some(digest);
         Ok(())
     }
@@ -156,7 +160,8 @@ impl KeyManagerSession {
         (batch_sha256, partition): (Digest, u32),
         header: &[u8],
     ) -> Result<FileKey, SessionError> {
-        self.in_session(|_| self.client.unwrap(batch_sha256, partition, header)).await
+        self.in_session(|_| self.client.unwrap(batch_sha256, partition, header))
+            .await
     }
 
     /// The result file that the key manager makes of evaluated rows.
@@ -176,7 +181,11 @@ impl KeyManagerSession {
                 Err(error) => return Ok(Err(error)),
             };
             let answer = self.client.commit(&receipt).await?;
-            Ok(Ok(Committed { receipt, answer, credentials }))
+            Ok(Ok(Committed {
+                receipt,
+                answer,
+                credentials,
+            }))
         })
         .await
     }
@@ -228,20 +237,31 @@ impl KeyManagerSession {
     }
 
     async fn handshake_once(&self) -> Result<(), SessionError> {
-        let challenged = self.client.challenge().await.map_err(SessionError::Attestation)?;
+        let challenged = self
+            .client
+            .challenge()
+            .await
+            .map_err(SessionError::Attestation)?;
         let (attester, report_data) = (Arc::clone(&self.attester), challenged.report_data());
         let evidence = spawn_blocking(move || attester.evidence(&report_data))
             .await
             .map_err(|_| SessionError::Interrupted)?
             .map_err(SessionError::NoEvidence)?;
-        self.client.attest(challenged, evidence).await.map_err(SessionError::Attestation)
+        self.client
+            .attest(challenged, evidence)
+            .await
+            .map_err(SessionError::Attestation)
     }
 
     async fn certified(
         &self,
         current: &mut MutexGuard<'_, Current>,
     ) -> Result<Arc<Credentials>, SessionError> {
-        let grant = self.client.open_session().await.map_err(SessionError::Attestation)?;
+        let grant = self
+            .client
+            .open_session()
+            .await
+            .map_err(SessionError::Attestation)?;
         let certificate = self
             .client
             .certify(self.receipt_key, self.tls_spki_sha256)

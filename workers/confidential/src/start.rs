@@ -94,7 +94,10 @@ async fn release(guest: &Shared) -> Result<SecretBytes<32>, StartError> {
     let session = &guest.session;
     session.attest().await.map_err(StartError::Session)?;
     guest.phase.advance(Phase::Attested);
-    let kek = session.model_key(&guest.boot).await.map_err(StartError::Session)?;
+    let kek = session
+        .model_key(&guest.boot)
+        .await
+        .map_err(StartError::Session)?;
     guest.phase.advance(Phase::KeysReleased);
     session.certify().await.map_err(StartError::Session)?;
     Ok(kek)
@@ -142,10 +145,7 @@ async fn open(
 }
 
 /// Repeats `attempt` while its error is transient, with growing pauses, for [`PATIENCE`].
-async fn retrying<T, F>(
-    what: &'static str,
-    attempt: impl Fn() -> F,
-) -> Result<T, StartError>
+async fn retrying<T, F>(what: &'static str, attempt: impl Fn() -> F) -> Result<T, StartError>
 where
     F: Future<Output = Result<T, StartError>>,
 {

@@ -4,8 +4,7 @@
 use std::{path::Path as FilePath, sync::Arc};
 
 use object_store::{
-    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload,
-    local::LocalFileSystem, path::Path,
+    GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, local::LocalFileSystem, path::Path,
 };
 use sealift_encrypted_batch::{partition_object, result_object};
 use sealift_model_store::ModelStore;
@@ -86,7 +85,10 @@ impl GuestStore {
             .filter(|path| path.starts_with('/') && !path.contains(['%', '?', '#']))
             .ok_or_else(|| StoreUrlError::Address(url.to_owned()))?;
         let store = LocalFileSystem::new_with_prefix(FilePath::new(folder)).map_err(|source| {
-            StoreUrlError::Folder { folder: folder.to_owned(), source }
+            StoreUrlError::Folder {
+                folder: folder.to_owned(),
+                source,
+            }
         })?;
         // A receipt is signed over a result file only when the file outlives a power cut.
         Ok(Self(Arc::new(store.with_fsync(true))))
@@ -104,7 +106,8 @@ impl GuestStore {
         index: u32,
         bytes: u64,
     ) -> Result<Vec<u8>, ObjectError> {
-        self.read(&Path::from(partition_object(batch_sha256, index)), bytes).await
+        self.read(&Path::from(partition_object(batch_sha256, index)), bytes)
+            .await
     }
 
     /// Keeps a result file under its own digest. An object that is there already is success if it
@@ -119,11 +122,19 @@ impl GuestStore {
         let object = Path::from(result_object(batch_sha256, index, sha256));
         let bytes = file.len() as u64;
         let create = PutOptions::from(PutMode::Create);
-        match self.0.put_opts(&object, PutPayload::from(file), create).await {
+        match self
+            .0
+            .put_opts(&object, PutPayload::from(file), create)
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(object_store::Error::AlreadyExists { .. }) => {}
             Err(source) => {
-                return Err(ObjectError::Store { operation: "create", object, source });
+                return Err(ObjectError::Store {
+                    operation: "create",
+                    object,
+                    source,
+                });
             }
         }
         match self.read(&object, bytes).await {
@@ -147,7 +158,11 @@ impl GuestStore {
         };
         if found.meta.size != expected {
             let (object, found) = (object.clone(), found.meta.size);
-            return Err(ObjectError::Length { object, found, expected });
+            return Err(ObjectError::Length {
+                object,
+                found,
+                expected,
+            });
         }
         found.bytes().await.map(Vec::from).map_err(failed)
     }
@@ -191,9 +206,17 @@ mod tests {
         let (folder, store) = store();
         let (batch, file) = (Digest::of(b"batch"), b"results".to_vec());
         let sha256 = Digest::of(&file);
-        store.keep_result(&batch, 3, &sha256, file.clone()).await.unwrap();
-        store.keep_result(&batch, 3, &sha256, file.clone()).await.unwrap();
-        let path = folder.path().join(format!("results/{batch}/3/{sha256}.age"));
+        store
+            .keep_result(&batch, 3, &sha256, file.clone())
+            .await
+            .unwrap();
+        store
+            .keep_result(&batch, 3, &sha256, file.clone())
+            .await
+            .unwrap();
+        let path = folder
+            .path()
+            .join(format!("results/{batch}/3/{sha256}.age"));
         assert_eq!(std::fs::read(&path).unwrap(), file);
 
         std::fs::write(&path, b"resultz").unwrap();
@@ -212,6 +235,13 @@ mod tests {
         std::fs::write(objects.join("0.age"), b"age").unwrap();
         assert_eq!(store.partition(&batch, 0, 3).await.unwrap(), b"age");
         let longer = store.partition(&batch, 0, 2).await;
-        assert!(matches!(longer, Err(ObjectError::Length { found: 3, expected: 2, .. })));
+        assert!(matches!(
+            longer,
+            Err(ObjectError::Length {
+                found: 3,
+                expected: 2,
+                ..
+            })
+        ));
     }
 }

@@ -75,7 +75,10 @@ fn main() -> ExitCode {
 /// An error with its causes on one line: the log's own form keeps only the outermost.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn run(arguments: &Arguments) -> Result<(), StartError> {

@@ -23,7 +23,11 @@ impl Failure {
         fact: impl Into<String>,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self { fact: fact.into(), source: source.into(), code }
+        Self {
+            fact: fact.into(),
+            source: source.into(),
+            code,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

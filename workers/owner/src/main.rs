@@ -32,5 +32,7 @@ fn main() -> std::process::ExitCode {
 /// Unix seconds.
 fn now_unix() -> u64 {
     // A clock before 1970 makes every document expired, which refuses instead of allowing.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -48,15 +48,22 @@ pub(crate) fn reference(args: &Reference) -> Result<(), Failure> {
     // In the same groups as they were sealed, because f32 sums depend on how rows are batched.
     for group in rows.chunks(args.rows_per_partition.max(1)) {
         let inputs: Vec<Input<'_>> = group.iter().filter_map(input).collect();
-        let activations = body.activations(&inputs).or_fail(INPUT, "the rows were not scored")?;
+        let activations = body
+            .activations(&inputs)
+            .or_fail(INPUT, "the rows were not scored")?;
         for (row, activation) in group.iter().zip(activations) {
             let activation = activation.or_fail(INPUT, format!("row `{}`", row.custom_id))?;
-            let logits = head.logits(&activation).or_fail(INPUT, format!("row `{}`", row.custom_id))?;
+            let logits = head
+                .logits(&activation)
+                .or_fail(INPUT, format!("row `{}`", row.custom_id))?;
             let logits = logits
                 .into_iter()
                 .map(|value| released_score(value as f32, args.decimals))
                 .collect();
-            all.push(Scores { custom_id: row.custom_id.clone(), logits });
+            all.push(Scores {
+                custom_id: row.custom_id.clone(),
+                logits,
+            });
         }
     }
     print(&all)
@@ -76,7 +83,9 @@ fn body(folder: &ModelFolder, path: &Path) -> Result<Body, Failure> {
 fn rows(path: &Path) -> Result<Vec<Row>, Failure> {
     let unreadable = || format!("`{}` holds no rows", path.display());
     let text = fs::read_to_string(path).or_fail(INPUT, unreadable())?;
-    text.lines().map(|line| serde_json::from_str(line).or_fail(INPUT, unreadable())).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).or_fail(INPUT, unreadable()))
+        .collect()
 }
 
 fn input(row: &Row) -> Option<Input<'_>> {
@@ -84,5 +93,9 @@ fn input(row: &Row) -> Option<Input<'_>> {
     if let Some(text) = at_top.text.as_deref().or(body.text.as_deref()) {
         return Some(Input::Text(text));
     }
-    at_top.features.as_deref().or(body.features.as_deref()).map(Input::Features)
+    at_top
+        .features
+        .as_deref()
+        .or(body.features.as_deref())
+        .map(Input::Features)
 }

@@ -1,6 +1,9 @@
 //! What the owner signs for everyone else: which guests and key managers count.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use sealift_evidence::{Assurance, Measurement};
 use sealift_owner_keys::{KeysError, OwnerKeys};
@@ -80,17 +83,29 @@ pub(crate) fn accept_build(
     let admin = keys.admin()?;
     let policy = policy(keys)?;
     let values = |name: &str, measurement| ReferenceValues {
-        measurements: vec![ReferenceMeasurement { name: name.into(), measurement }],
+        measurements: vec![ReferenceMeasurement {
+            name: name.into(),
+            measurement,
+        }],
         policy: policy.clone(),
     };
     let parts = TrustParts {
         owner_root: keys.root()?.public(),
-        anchors: AnchorsFile { mode: Assurance::Simulated, anchors: vec![build.anchor] },
+        anchors: AnchorsFile {
+            mode: Assurance::Simulated,
+            anchors: vec![build.anchor],
+        },
         admin: keys.delegation(Role::Admin)?,
         publish: keys.delegation(Role::Publish)?,
         template: sign(&template::one_machine()?, &admin)?,
-        guests: sign(&values("sealift-confidential (simulated)", build.guest), &admin)?,
-        key_managers: sign(&values("sealift-key-manager (simulated)", build.key_manager), &admin)?,
+        guests: sign(
+            &values("sealift-confidential (simulated)", build.guest),
+            &admin,
+        )?,
+        key_managers: sign(
+            &values("sealift-key-manager (simulated)", build.key_manager),
+            &admin,
+        )?,
     };
     TrustFolder::write(folder, &parts)?;
     Ok(())
@@ -101,10 +116,17 @@ fn policy(keys: &OwnerKeys) -> Result<AppraisalPolicy, TrustError> {
     let path = keys.folder().join(POLICY_FILE);
     let failed = |operation| {
         let path = path.clone();
-        move |source| TrustError::PolicyFile { operation, path, source }
+        move |source| TrustError::PolicyFile {
+            operation,
+            path,
+            source,
+        }
     };
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(AppraisalPolicy::from_toml(&path.display().to_string(), &text)?),
+        Ok(text) => Ok(AppraisalPolicy::from_toml(
+            &path.display().to_string(),
+            &text,
+        )?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::write(&path, FIRST_POLICY).map_err(failed("write"))?;
             Ok(AppraisalPolicy::from_toml(POLICY_FILE, FIRST_POLICY)?)
@@ -123,7 +145,9 @@ mod tests {
         let keys = OwnerKeys::create(&folder.path().join("owner"), 1_800_000_000).unwrap();
         assert!(!policy(&keys).unwrap().allow_debug);
         let path = keys.folder().join(POLICY_FILE);
-        let changed = fs::read_to_string(&path).unwrap().replace("allow_smt = true", "allow_smt = false");
+        let changed = fs::read_to_string(&path)
+            .unwrap()
+            .replace("allow_smt = true", "allow_smt = false");
         fs::write(&path, changed).unwrap();
         assert!(!policy(&keys).unwrap().allow_smt);
     }
@@ -134,7 +158,12 @@ mod tests {
         let keys = OwnerKeys::create(&folder.path().join("owner"), 1_800_000_000).unwrap();
         let path = keys.folder().join(POLICY_FILE);
         fs::write(&path, FIRST_POLICY.replace("vmpl = 0", "vmlp = 0")).unwrap();
-        let TrustError::Policy(error) = policy(&keys).unwrap_err() else { panic!("not the policy") };
-        assert!(error.to_string().contains("appraisal-policy.toml:6:1"), "{error}");
+        let TrustError::Policy(error) = policy(&keys).unwrap_err() else {
+            panic!("not the policy")
+        };
+        assert!(
+            error.to_string().contains("appraisal-policy.toml:6:1"),
+            "{error}"
+        );
     }
 }

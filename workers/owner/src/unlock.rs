@@ -11,6 +11,9 @@ use crate::{
     now_unix,
 };
 
+const UNTRUSTED: &str = "the trust folder is not what the owner signed; find out who changed it, \
+                         then sign it again: sealift reference accept --simulated";
+
 pub(crate) async fn unlock(connection: &Connection) -> Result<(), Failure> {
     let now = now_unix();
     let keys = OwnerKeys::open(&connection.keys);
@@ -36,6 +39,5 @@ fn code(error: &WitnessError) -> u8 {
 }
 
 pub(crate) fn trust(connection: &Connection) -> Result<TrustFolder, Failure> {
-    TrustFolder::open(&connection.trust, now_unix())
-        .or_fail(UNVERIFIED, "the trust folder is not what the owner signed")
+    TrustFolder::open(&connection.trust, now_unix()).or_fail(UNVERIFIED, UNTRUSTED)
 }

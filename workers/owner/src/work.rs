@@ -59,13 +59,16 @@ fn host(args: &Work, cloud_options: CloudOptions) -> Host {
 }
 
 pub(crate) async fn work(args: Work) -> Result<(), Failure> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let keys = OwnerKeys::open(&args.connection.keys);
     let witness = witness(&args.connection, &keys)?;
-    let open = witness
-        .appraise(now_unix())
-        .await
-        .or_fail(UNVERIFIED, "the key manager is not the one that was unlocked")?;
+    let open = witness.appraise(now_unix()).await.or_fail(
+        UNVERIFIED,
+        "the key manager is not the one that was unlocked",
+    )?;
     tokio::spawn(cosign(witness, open));
     let options = HostOptions {
         engine_socket: args.engine.clone(),
@@ -76,7 +79,10 @@ pub(crate) async fn work(args: Work) -> Result<(), Failure> {
     };
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    host(&args, CloudOptions::from_variables(variables)).run(options).await.or_fail(ENVIRONMENT, "the owner's worker ended")
+    host(&args, CloudOptions::from_variables(variables))
+        .run(options)
+        .await
+        .or_fail(ENVIRONMENT, "the owner's worker ended")
 }
 
 /// Cosigns every new checkpoint for as long as the process lives.

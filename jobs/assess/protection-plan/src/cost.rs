@@ -1,6 +1,8 @@
 //! What encrypting a layer costs, from its shape alone and before anything is encrypted.
 
-use sealift_fhe_layer::{MAX_D_IN, MAX_D_OUT, ParameterSet, RING_DIMENSION, promised_security_bits};
+use sealift_fhe_layer::{
+    MAX_D_IN, MAX_D_OUT, ParameterSet, RING_DIMENSION, promised_security_bits,
+};
 
 /// Outputs and inputs that the guest's kernel rounds a layer up to.
 const KERNEL_OUTPUTS: u64 = 16;
@@ -25,7 +27,9 @@ pub struct EncryptedCost {
 
 /// A layer that no parameter set encrypts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the output layer has {d_in} inputs and {d_out} outputs; at most {MAX_D_IN} and {MAX_D_OUT} can be encrypted homomorphically; seal it instead (head: sealed)")]
+#[error(
+    "the output layer has {d_in} inputs and {d_out} outputs; at most {MAX_D_IN} and {MAX_D_OUT} can be encrypted homomorphically; seal it instead (head: sealed)"
+)]
 pub struct TooLarge {
     /// Width of the layer's input.
     pub d_in: u64,
@@ -69,7 +73,11 @@ mod tests {
     fn a_vocabulary_loses_four_bits_of_its_security_promise() {
         let cost = EncryptedCost::of(384, 30_522).unwrap();
         assert_eq!(cost.published_bytes, 58_602_240);
-        assert!((cost.security_bits - 128.1).abs() < 0.1, "{}", cost.security_bits);
+        assert!(
+            (cost.security_bits - 128.1).abs() < 0.1,
+            "{}",
+            cost.security_bits
+        );
     }
 
     #[test]

@@ -54,10 +54,14 @@ pub enum ModelError {
     #[error("the model has no tensor `{0}`; a classifier's output layer is `classifier`")]
     NoHead(&'static str),
     /// A head that is no matrix with a bias.
-    #[error("the output layer needs F32 `classifier.weight` [labels, width] and `classifier.bias` [labels], one row per label")]
+    #[error(
+        "the output layer needs F32 `classifier.weight` [labels, width] and `classifier.bias` [labels], one row per label"
+    )]
     HeadShape,
     /// Quantising the activations of such a layer would change its answers.
-    #[error("the output layer is the only one and reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)")]
+    #[error(
+        "the output layer is the only one and reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)"
+    )]
     RawFeatures,
     /// A head of a size that is not encrypted.
     #[error("the output head cannot be encrypted homomorphically")]
@@ -81,7 +85,9 @@ impl Model {
         if !dense || numbered.is_empty() || numbered.len() > MAX_LABELS {
             return Err(ModelError::Labels);
         }
-        Ok(Self { labels: numbered.into_values().collect() })
+        Ok(Self {
+            labels: numbered.into_values().collect(),
+        })
     }
 
     /// Plans the protection of `source`.
@@ -102,7 +108,11 @@ impl Model {
                 (true, HeadProtection::Fhe) => Protection::Fhe,
                 _ => Protection::Sealed,
             };
-            let role = if is_head { head_role.clone() } else { weight_role.clone() };
+            let role = if is_head {
+                head_role.clone()
+            } else {
+                weight_role.clone()
+            };
             PlannedTensor { protection, role }
         };
         let names = source.tensors().map(|tensor| tensor.entry.name.clone());
@@ -119,8 +129,12 @@ impl Model {
         if source.tensors().all(|tensor| is_head(&tensor.entry.name)) {
             return Err(ModelError::RawFeatures);
         }
-        let weight = source.tensor(HEAD_WEIGHT).ok_or(ModelError::NoHead(HEAD_WEIGHT))?;
-        let [d_out, d_in] = weight.entry.shape[..] else { return Err(ModelError::HeadShape) };
+        let weight = source
+            .tensor(HEAD_WEIGHT)
+            .ok_or(ModelError::NoHead(HEAD_WEIGHT))?;
+        let [d_out, d_in] = weight.entry.shape[..] else {
+            return Err(ModelError::HeadShape);
+        };
         Ok(EncryptedCost::of(d_in, d_out)?)
     }
 
@@ -130,8 +144,14 @@ impl Model {
         let labels = self.labels.len() as u64;
         let weight_fits = matches!(weight.entry.shape.as_slice(), [rows, _] if *rows == labels);
         let bias_fits = bias.entry.shape == [labels];
-        let floats = [&weight, &bias].iter().all(|tensor| tensor.entry.dtype == Dtype::F32);
-        if weight_fits && bias_fits && floats { Ok(()) } else { Err(ModelError::HeadShape) }
+        let floats = [&weight, &bias]
+            .iter()
+            .all(|tensor| tensor.entry.dtype == Dtype::F32);
+        if weight_fits && bias_fits && floats {
+            Ok(())
+        } else {
+            Err(ModelError::HeadShape)
+        }
     }
 }
 
@@ -153,7 +173,12 @@ mod tests {
 
     #[test]
     fn labels_that_do_not_count_from_zero_are_refused() {
-        for labels in [r#"{}"#, r#"{"1":"a"}"#, r#"{"0":"a","2":"b"}"#, r#"{"zero":"a"}"#] {
+        for labels in [
+            r#"{}"#,
+            r#"{"1":"a"}"#,
+            r#"{"0":"a","2":"b"}"#,
+            r#"{"zero":"a"}"#,
+        ] {
             let config = format!(r#"{{"model_type":"mlp","id2label":{labels}}}"#);
             let refused = Model::from_config(config.as_bytes());
             assert!(matches!(refused, Err(ModelError::Labels)), "{labels}");

@@ -94,7 +94,10 @@ impl PlanFile {
 
     /// Names of the tensors with this protection.
     pub fn names(&self, protection: Protection) -> impl Iterator<Item = &str> {
-        let chosen = self.tensors.iter().filter(move |(_, tensor)| tensor.protection == protection);
+        let chosen = self
+            .tensors
+            .iter()
+            .filter(move |(_, tensor)| tensor.protection == protection);
         chosen.map(|(name, _)| name.as_str())
     }
 

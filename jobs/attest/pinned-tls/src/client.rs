@@ -48,7 +48,7 @@ pub enum ClientError {
     /// The text is no address of a server.
     #[error("`{0}` is not an address of the form https://host:port")]
     BadUrl(String),
-    /// Nobody answers there.
+    /// Nobody answers there, or whoever did went away before the handshake was complete.
     #[error("cannot connect to {url}; is the service running?")]
     Connect {
         /// Where to.
@@ -57,7 +57,7 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
-    /// TLS failed; with a pinned key, most likely because the server has another one.
+    /// The TLS library refuses the server; with a pinned key, most likely because it has another.
     #[error("the server at {url} does not prove that it holds the expected TLS key")]
     Handshake {
         /// Where to.
@@ -99,6 +99,17 @@ impl ClientError {
             self,
             Self::Connect { .. } | Self::Broken(_) | Self::TimedOut(_) | Self::BadBody { .. }
         )
+    }
+}
+
+/// A server that goes away while it shakes hands has proven nothing false: only what the TLS
+/// library itself refuses, which it reports as invalid data, is about the key.
+fn not_connected(url: &ServerUrl, source: std::io::Error) -> ClientError {
+    let url = url.clone();
+    if source.kind() == std::io::ErrorKind::InvalidData {
+        ClientError::Handshake { url, source }
+    } else {
+        ClientError::Connect { url, source }
     }
 }
 
@@ -171,16 +182,16 @@ impl Connection {
                 url: url.clone(),
                 source,
             })?;
-        let handshake = |source| ClientError::Handshake {
+        let connect = |source| ClientError::Connect {
             url: url.clone(),
             source,
         };
-        stream.set_nodelay(true).map_err(handshake)?;
+        stream.set_nodelay(true).map_err(connect)?;
         let config = client_config(pin).map_err(ClientError::Tls)?;
         let stream = TlsConnector::from(Arc::new(config))
             .connect(url.name().clone(), stream)
             .await
-            .map_err(handshake)?;
+            .map_err(|source| not_connected(url, source))?;
         let certificate = stream
             .get_ref()
             .1

@@ -88,6 +88,24 @@ async fn a_server_with_another_key_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_away_during_the_handshake_may_be_asked_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        // Closed over unread bytes, so that the client sees a reset, as of a killed process.
+        stream.readable().await.unwrap();
+        drop(stream);
+    };
+    let url = url.parse().unwrap();
+    let limits = ClientLimits::DOCUMENTS;
+    let (refused, ()) = tokio::join!(Connection::open_unverified(&url, limits), server);
+    let error = refused.err().unwrap();
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
 async fn an_unverified_connection_reports_the_key_of_its_peer() {
     let identity = TlsIdentity::generate().unwrap();
     let server = start(&identity, ServerLimits::DOCUMENTS).await;

@@ -28,7 +28,10 @@ impl EvidenceAppraiser for TrustedVerifier {
         report_data: &[u8; 64],
         host_data: &[u8; 32],
     ) -> Result<AppraisedEvidence, Refusal> {
-        let expected = Expected { report_data: *report_data, host_data: *host_data };
+        let expected = Expected {
+            report_data: *report_data,
+            host_data: *host_data,
+        };
         self.verifier.appraise(evidence, &expected, self.now_unix)
     }
 }

@@ -132,7 +132,9 @@ impl TrustFolder {
         let (admin, _) = delegated(ADMIN)?;
         let (publish_delegation, publish) = delegated(PUBLISH)?;
         let PublicKey::P256(publish_key) = publish_delegation.delegation().key.clone() else {
-            return Err(TrustFolderError::PublishKey { path: folder.join(PUBLISH) });
+            return Err(TrustFolderError::PublishKey {
+                path: folder.join(PUBLISH),
+            });
         };
         Ok(Self {
             owner_root,
@@ -147,9 +149,11 @@ impl TrustFolder {
 
     /// Writes a folder that [`open`](Self::open) reads; files of an older one are replaced.
     pub fn write(folder: &Path, parts: &TrustParts) -> Result<(), TrustFolderError> {
-        let anchors = serde_json::to_vec(&parts.anchors).map_err(|source| {
-            TrustFolderError::AnchorsFile { path: folder.join(ANCHORS), source }
-        })?;
+        let anchors =
+            serde_json::to_vec(&parts.anchors).map_err(|source| TrustFolderError::AnchorsFile {
+                path: folder.join(ANCHORS),
+                source,
+            })?;
         for (name, bytes) in [
             (OWNER_ROOT, parts.owner_root.to_string().as_bytes()),
             (ANCHORS, &anchors),
@@ -211,7 +215,12 @@ impl TrustFolder {
             owner_root: self.owner_root,
             threshold: THRESHOLD,
             mode: self.anchors.assurance(),
-            anchors: self.anchors.fingerprints().iter().copied().collect::<BTreeSet<_>>(),
+            anchors: self
+                .anchors
+                .fingerprints()
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>(),
             other_entries: BTreeMap::new(),
         }
     }
@@ -224,13 +233,18 @@ fn read(path: &Path) -> Result<Vec<u8>, TrustFolderError> {
 fn read_root(path: &Path) -> Result<VerifyingKey, TrustFolderError> {
     let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    let document = |source| TrustFolderError::Document { path: path.to_owned(), source };
+    let document = |source| TrustFolderError::Document {
+        path: path.to_owned(),
+        source,
+    };
     text.trim_end().parse().map_err(document)
 }
 
 fn read_anchors(path: &Path) -> Result<AnchorsFile, TrustFolderError> {
-    serde_json::from_slice(&read(path)?)
-        .map_err(|source| TrustFolderError::AnchorsFile { path: path.to_owned(), source })
+    serde_json::from_slice(&read(path)?).map_err(|source| TrustFolderError::AnchorsFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read_envelope(path: &Path) -> Result<Envelope, TrustFolderError> {
@@ -243,7 +257,10 @@ fn read_signed<D: Document>(
 ) -> Result<Signed<D>, TrustFolderError> {
     signer
         .verify(&read_envelope(path)?)
-        .map_err(|source| TrustFolderError::Document { path: path.to_owned(), source })
+        .map_err(|source| TrustFolderError::Document {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustFolderError> {
@@ -254,5 +271,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustFolderError> {
 }
 
 fn io_error(operation: &'static str, path: &Path, source: io::Error) -> TrustFolderError {
-    TrustFolderError::Io { operation, path: path.to_owned(), source }
+    TrustFolderError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -35,7 +35,12 @@ pub(crate) fn attend(
         let text = &triples[start * 3 * hidden..end * 3 * hidden];
         let out = &mut attended[start * hidden..end * hidden];
         for head in 0..heads.count {
-            attend_head(arch, heads, head, (text, &mut scores[..length * length], out));
+            attend_head(
+                arch,
+                heads,
+                head,
+                (text, &mut scores[..length * length], out),
+            );
         }
         start = end;
     }
@@ -50,9 +55,8 @@ fn attend_head(
     let hidden = heads.hidden;
     let (width, step) = (hidden / heads.count, 3 * hidden);
     let length = text.len() / step;
-    let part = |part: usize| {
-        Matrix::new(&text[part * hidden + head * width..], [length, width], step)
-    };
+    let part =
+        |part: usize| Matrix::new(&text[part * hidden + head * width..], [length, width], step);
     let (query, key, value) = (part(0), part(1), part(2));
     let scale = 1.0 / (width as f32).sqrt();
     Target::new(scores, [length, length], length).set(query, key.transposed(), scale);

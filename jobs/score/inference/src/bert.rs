@@ -57,9 +57,11 @@ impl Bert {
             .map(|index| Layer::load(config, &tensors.under(&format!("encoder.layer.{index}"))))
             .collect::<Result<_, _>>()?;
         let pooler = match config.pooling {
-            Pooling::Pooler => {
-                Some(Dense::load(&[tensors.under("pooler.dense")], hidden, hidden)?)
-            }
+            Pooling::Pooler => Some(Dense::load(
+                &[tensors.under("pooler.dense")],
+                hidden,
+                hidden,
+            )?),
             Pooling::MeanL2 => None,
         };
         Ok(Self {
@@ -81,7 +83,10 @@ impl Bert {
     pub(crate) fn forward(&self, rows: &[&[u32]], threads: NonZeroUsize) -> Vec<f32> {
         let batches = batches(rows, threads);
         if threads.get() == 1 || batches.len() < 2 {
-            return batches.iter().flat_map(|batch| self.forward_batch(batch)).collect();
+            return batches
+                .iter()
+                .flat_map(|batch| self.forward_batch(batch))
+                .collect();
         }
         // Each thread takes whole batches: threads inside a product wait for each other.
         let next = AtomicUsize::new(0);
@@ -219,18 +224,28 @@ impl Layer {
             widen: dense(tensors.under("intermediate.dense"), hidden, wide)?,
             narrow: dense(tensors.under("output.dense"), wide, hidden)?,
             narrow_norm: Norm::load(&tensors.under("output.LayerNorm"), config)?,
-            heads: Heads { count: config.heads, hidden },
+            heads: Heads {
+                count: config.heads,
+                hidden,
+            },
             activation: config.activation,
         })
     }
 
     fn apply(&self, arch: Arch, lengths: &[usize], x: &mut [f32]) {
         let mut attended = vec![0.0; x.len()];
-        attend(arch, self.heads, lengths, &self.projected, (x, &mut attended));
+        attend(
+            arch,
+            self.heads,
+            lengths,
+            &self.projected,
+            (x, &mut attended),
+        );
         self.attended.apply_onto(&attended, x);
         self.attended_norm.apply(arch, x);
         let mut wide = vec![0.0; x.len() / self.heads.hidden * self.widen.width_out()];
-        self.widen.apply_activated(arch, self.activation, (x, &mut wide));
+        self.widen
+            .apply_activated(arch, self.activation, (x, &mut wide));
         self.narrow.apply_onto(&wide, x);
         self.narrow_norm.apply(arch, x);
     }

@@ -81,7 +81,11 @@ impl Body {
             Family::Mlp(config) => Network::Mlp(Mlp::load(&config, &tensors)?),
         };
         let threads = NonZeroUsize::MIN;
-        Ok(Self { labels, network, threads })
+        Ok(Self {
+            labels,
+            network,
+            threads,
+        })
     }
 
     /// Lets an encoder use this many threads, which should be no more than the cores that the
@@ -161,7 +165,10 @@ fn usable_texts<'a>(
     tokens: &'a [Result<Vec<u32>, RowError>],
     answers: &mut Answers,
 ) -> (Vec<usize>, Vec<&'a [u32]>) {
-    let mut usable = (Vec::with_capacity(tokens.len()), Vec::with_capacity(tokens.len()));
+    let mut usable = (
+        Vec::with_capacity(tokens.len()),
+        Vec::with_capacity(tokens.len()),
+    );
     for (place, row) in tokens.iter().enumerate() {
         match row {
             Ok(ids) => {

@@ -59,7 +59,10 @@ pub(crate) fn softmax(arch: Arch, width: usize, x: &mut [f32]) {
     });
 }
 
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn each(x: &mut [f32], bias: &[f32], function: impl Fn(f32) -> f32) {
     for row in x.chunks_exact_mut(bias.len()) {
@@ -69,7 +72,10 @@ fn each(x: &mut [f32], bias: &[f32], function: impl Fn(f32) -> f32) {
     }
 }
 
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (full, rest) = values.as_chunks::<LANES>();
@@ -83,7 +89,10 @@ fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// The largest value; one that is not a number may be passed over.
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
     let (full, rest) = values.as_chunks::<LANES>();
@@ -93,15 +102,26 @@ fn largest(values: &[f32]) -> f32 {
             *lane = if *value > *lane { *value } else { *lane };
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// e^x for x ≤ 0, to a relative error below 2 · 10^-7; below −87 the least normal number.
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // A comparison, because `max` would turn NaN into a number.
-    let x = if x < LEAST_EXPONENT { LEAST_EXPONENT } else { x };
+    let x = if x < LEAST_EXPONENT {
+        LEAST_EXPONENT
+    } else {
+        x
+    };
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let power = rounded - ROUND;
     let r = x - power * LN_2_HIGH - power * LN_2_LOW;
@@ -115,7 +135,10 @@ fn exp(x: f32) -> f32 {
 
 /// x · Φ(x), with the error function by formula 7.1.26 of Abramowitz and Stegun, *Handbook of
 /// Mathematical Functions*: its error is at most 1.5 · 10^-7.
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn gelu(x: f32) -> f32 {
     let y = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
@@ -127,7 +150,10 @@ fn gelu(x: f32) -> f32 {
     if x < 0.0 { tail } else { x - tail }
 }
 
-#[expect(clippy::inline_always, reason = "compiled once per vector width, in its caller")]
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     // x · 0 is NaN for −∞ and NaN.
@@ -150,8 +176,11 @@ mod tests {
             _ if i % 2 == 1 => 4.0,
             _ => 2.0,
         };
-        let area: f64 =
-            (0..=STEPS).map(|i| weight(i) * density(f64::from(i) * step)).sum::<f64>() * step / 3.0;
+        let area: f64 = (0..=STEPS)
+            .map(|i| weight(i) * density(f64::from(i) * step))
+            .sum::<f64>()
+            * step
+            / 3.0;
         x * (0.5 + area)
     }
 
@@ -186,18 +215,27 @@ mod tests {
             for activation in [Activation::Gelu, Activation::Relu] {
                 let mut x = [spoiled; 19];
                 bias_and_activation(Arch::new(), activation, &[0.5; 19], &mut x);
-                assert!(x.iter().all(|value| !value.is_finite()), "{activation:?} {spoiled}");
+                assert!(
+                    x.iter().all(|value| !value.is_finite()),
+                    "{activation:?} {spoiled}"
+                );
             }
             let mut x = [1.0; 19];
             x[3] = spoiled;
             layer_norm(Arch::new(), &[1.0; 19], &[0.0; 19], 1e-12, &mut x);
-            assert!(x.iter().all(|value| !value.is_finite()), "layer norm {spoiled}");
+            assert!(
+                x.iter().all(|value| !value.is_finite()),
+                "layer norm {spoiled}"
+            );
         }
         for spoiled in [f32::NAN, f32::INFINITY] {
             let mut x = [1.0; 19];
             x[3] = spoiled;
             softmax(Arch::new(), 19, &mut x);
-            assert!(x.iter().any(|value| !value.is_finite()), "softmax {spoiled}");
+            assert!(
+                x.iter().any(|value| !value.is_finite()),
+                "softmax {spoiled}"
+            );
         }
     }
 }

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::check_vector::CheckVector;
 use crate::ring::{
-    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Polynomial, Product, Ring, TransformedSecret, fresh_mask_seed, zero,
+    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Polynomial, Product, Ring,
+    TransformedSecret, fresh_mask_seed, zero,
 };
 use crate::secrets::LayerSecrets;
 
@@ -231,7 +232,11 @@ impl ColumnEncryption {
         for (secret, (bodies, weights)) in self.secrets.iter().zip(blocks) {
             self.ring.multiply(&mask, secret, &mut self.product);
             self.noise.next_into(&mut self.noise_terms);
-            let terms = self.product.coefficients().iter().zip(self.noise_terms.iter());
+            let terms = self
+                .product
+                .coefficients()
+                .iter()
+                .zip(self.noise_terms.iter());
             let terms = terms.zip(weights);
             Arch::new().dispatch(|| {
                 for (body, ((product, noise), weight)) in bodies.iter_mut().zip(terms) {

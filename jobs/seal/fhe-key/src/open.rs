@@ -208,7 +208,11 @@ impl Prepared {
         let mut blocks: Vec<_> = secrets.blocks.iter().map(secret).collect();
         let only = blocks.pop_if(|_| secrets.blocks.len() == 1);
         let (d_in, d_out) = (secrets.meta.d_in(), secrets.meta.d_out());
-        let width = if only.is_some() { d_out } else { RING_DIMENSION };
+        let width = if only.is_some() {
+            d_out
+        } else {
+            RING_DIMENSION
+        };
 
         let mut masks = Masks::new(secrets.meta.mask_seed());
         let mut matrix = LimbMatrixBuilder::new(d_in, width, MASK_PLANES);

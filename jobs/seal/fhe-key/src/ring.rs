@@ -1,8 +1,8 @@
 //! Masks, noise, secrets and products in Z_q[X]/(X^N + 1), q = 2^48, N = 2048.
 
 use aws_lc_rs::rand;
-use sealift_fhe_layer::{LOG2_MODULUS, MaskSeed, NOISE_BOUND_LOG2, RING_DIMENSION};
 use pulp::Arch;
+use sealift_fhe_layer::{LOG2_MODULUS, MaskSeed, NOISE_BOUND_LOG2, RING_DIMENSION};
 use tfhe::core_crypto::commons::math::random::{RandomGenerator, Seed};
 use tfhe::core_crypto::prelude::{
     CiphertextModulus, DefaultRandomGenerator, GlweDimension, GlweSecretKey, PolynomialSize,

@@ -92,29 +92,53 @@ impl OwnerKeys {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(folder)
-            .map_err(|source| KeysError::Folder { path: folder.to_owned(), source })?;
+            .map_err(|source| KeysError::Folder {
+                path: folder.to_owned(),
+                source,
+            })?;
         let keys = Self::open(folder);
         let root = keys.make("root-ed25519")?;
         let admin = keys.make("admin-ed25519")?;
         let witness = keys.make("witness-ed25519")?;
         keys.make("header-ed25519")?;
         let publish = keys.make_p256("oms-p256")?;
-        key_file::write_new(&folder.join("state-key"), SecretBytes::<32>::random().expose())?;
+        key_file::write_new(
+            &folder.join("state-key"),
+            SecretBytes::<32>::random().expose(),
+        )?;
         let not_after = now + DELEGATION_SECONDS;
         for (role, key, types) in [
-            (Role::Admin, PublicKey::Ed25519(admin.public()), ADMIN_TYPES.as_slice()),
-            (Role::Witness, PublicKey::Ed25519(witness.public()), WITNESS_TYPES.as_slice()),
+            (
+                Role::Admin,
+                PublicKey::Ed25519(admin.public()),
+                ADMIN_TYPES.as_slice(),
+            ),
+            (
+                Role::Witness,
+                PublicKey::Ed25519(witness.public()),
+                WITNESS_TYPES.as_slice(),
+            ),
             (Role::Publish, publish, &[]),
         ] {
             let types = types.iter().map(ToString::to_string).collect();
-            keys.keep(&Delegation { role, key, types, not_after }, &root)?;
+            keys.keep(
+                &Delegation {
+                    role,
+                    key,
+                    types,
+                    not_after,
+                },
+                &root,
+            )?;
         }
         Ok(keys)
     }
 
     /// Names an existing folder; each key is read when it is used.
     pub fn open(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self {
+            folder: folder.to_owned(),
+        }
     }
 
     /// Where the key files stand.
@@ -159,11 +183,13 @@ impl OwnerKeys {
     /// The root's word for the key of `role`.
     pub fn delegation(&self, role: Role) -> Result<Envelope, KeysError> {
         let path = self.delegation_path(role);
-        fs::read(&path).map(Envelope::from_bytes).map_err(|source| KeysError::DelegationFile {
-            operation: "read",
-            path,
-            source,
-        })
+        fs::read(&path)
+            .map(Envelope::from_bytes)
+            .map_err(|source| KeysError::DelegationFile {
+                operation: "read",
+                path,
+                source,
+            })
     }
 
     fn make(&self, name: &str) -> Result<SigningKey, KeysError> {
@@ -233,6 +259,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("owner");
         OwnerKeys::create(&path, NOW).unwrap();
-        assert!(matches!(OwnerKeys::create(&path, NOW), Err(KeysError::Folder { .. })));
+        assert!(matches!(
+            OwnerKeys::create(&path, NOW),
+            Err(KeysError::Folder { .. })
+        ));
     }
 }

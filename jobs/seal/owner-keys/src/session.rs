@@ -3,7 +3,7 @@
 use sealift_encrypted_batch::{Budget, Grant, GrantId, OutputPolicy, VersionScope};
 use sealift_kbs_protocol::{
     KeyBundle, KeyManagerClient, KeyManagerClientError, Name, Nonce, ParseNameError, Signer,
-    command::{Activate, Budgets, CommandKind, Approval, Install, InstallKind, Lease, Register},
+    command::{Activate, Approval, Budgets, CommandKind, Install, InstallKind, Lease, Register},
     evidence::AppraisedKeyManager,
     model_status::{ModelStatus, VersionStatus},
 };
@@ -90,12 +90,21 @@ impl OwnerSession {
     ) -> Result<Self, SessionError> {
         let client = KeyManagerClient::new(url, None);
         let verifier = trust.key_manager_verifier(now_unix);
-        let appraised = client.appraise(&trust.key_manager_expectation(), &verifier).await?;
+        let appraised = client
+            .appraise(&trust.key_manager_expectation(), &verifier)
+            .await?;
         if appraised.identity().is_none() {
             return Err(SessionError::Locked);
         }
         let (admin, delegation) = (keys.admin()?, keys.delegation(Role::Admin)?);
-        Ok(Self { client, appraised, admin, delegation, trust, now_unix })
+        Ok(Self {
+            client,
+            appraised,
+            admin,
+            delegation,
+            trust,
+            now_unix,
+        })
     }
 
     /// What the owner trusts.
@@ -116,7 +125,10 @@ impl OwnerSession {
     /// What the key manager knows of `model`, asked with a fresh nonce.
     pub async fn status(&self, model: &Name) -> Result<ModelStatus, SessionError> {
         let root = self.trust.owner_root();
-        let status = self.client.model_status(&self.appraised, root, model).await?;
+        let status = self
+            .client
+            .model_status(&self.appraised, root, model)
+            .await?;
         Ok(status)
     }
 
@@ -139,9 +151,13 @@ impl OwnerSession {
                 content,
                 document_sha256: document.digest(),
             };
-            let content =
-                Approval { document: document.clone(), delegation: self.delegation.clone() };
-            self.client.install(&self.appraised, &[self.signer()], install, content).await?;
+            let content = Approval {
+                document: document.clone(),
+                delegation: self.delegation.clone(),
+            };
+            self.client
+                .install(&self.appraised, &[self.signer()], install, content)
+                .await?;
         }
         Ok(())
     }
@@ -174,7 +190,10 @@ impl OwnerSession {
             bundle_sha256: rules.manifest_sha256,
         };
         let signers = [self.signer()];
-        Ok(self.client.register(&self.appraised, &signers, register, bundle).await?)
+        Ok(self
+            .client
+            .register(&self.appraised, &signers, register, bundle)
+            .await?)
     }
 
     /// Says that a published version was verified in its store and may be used.
@@ -193,7 +212,9 @@ impl OwnerSession {
             manifest_sha256: version.manifest_sha256,
         };
         let signers = [self.signer()];
-        self.client.change(&self.appraised, &signers, CommandKind::Activate, &activate).await?;
+        self.client
+            .change(&self.appraised, &signers, CommandKind::Activate, &activate)
+            .await?;
         Ok(())
     }
 
@@ -218,10 +239,16 @@ impl OwnerSession {
             budget,
             not_after: self.now_unix + seconds,
         };
-        Ok(self.client.grant(&self.appraised, &[self.signer()], &grant).await?)
+        Ok(self
+            .client
+            .grant(&self.appraised, &[self.signer()], &grant)
+            .await?)
     }
 
     fn signer(&self) -> Signer<'_> {
-        Signer { key: &self.admin, delegation: &self.delegation }
+        Signer {
+            key: &self.admin,
+            delegation: &self.delegation,
+        }
     }
 }

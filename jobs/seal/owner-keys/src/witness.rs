@@ -7,7 +7,8 @@ use std::{
 };
 
 use sealift_kbs_protocol::{
-    KeyManagerClient, KeyManagerClientError, Signer, UnlockGrant, merkle::{TreeHead, empty_root},
+    KeyManagerClient, KeyManagerClientError, Signer, UnlockGrant,
+    merkle::{TreeHead, empty_root},
 };
 use sealift_pinned_tls::ServerUrl;
 use sealift_signed_document::{Digest, Envelope, Role, SigningKey, VerifyingKey};
@@ -60,11 +61,19 @@ struct Memory {
 impl Memory {
     fn fresh() -> Self {
         let root = empty_root();
-        Self { identity: None, epoch: 0, tree_size: 0, root }
+        Self {
+            identity: None,
+            epoch: 0,
+            tree_size: 0,
+            root,
+        }
     }
 
     fn head(&self) -> TreeHead {
-        TreeHead { size: self.tree_size, root: self.root }
+        TreeHead {
+            size: self.tree_size,
+            root: self.root,
+        }
     }
 }
 
@@ -134,7 +143,10 @@ impl Witness {
     /// Appraises the unlocked key manager, to cosign for it from now on.
     pub async fn appraise(&self, now_unix: u64) -> Result<Witnessed, WitnessError> {
         let verifier = self.trust.key_manager_verifier(now_unix);
-        let open = self.client.appraise(&self.trust.key_manager_expectation(), &verifier).await?;
+        let open = self
+            .client
+            .appraise(&self.trust.key_manager_expectation(), &verifier)
+            .await?;
         if open.identity().is_none() || open.identity() != self.memory.identity.as_ref() {
             return Err(WitnessError::Locked);
         }
@@ -156,35 +168,54 @@ impl Witness {
         // Kept before it is cosigned, so that no two histories are ever cosigned.
         (self.memory.tree_size, self.memory.root) = (head.size, head.root);
         self.keep()?;
-        self.client.cosign(&checkpoint, self.signer(), now_unix).await?;
+        self.client
+            .cosign(&checkpoint, self.signer(), now_unix)
+            .await?;
         Ok(())
     }
 
     fn signer(&self) -> Signer<'_> {
-        Signer { key: &self.key, delegation: &self.delegation }
+        Signer {
+            key: &self.key,
+            delegation: &self.delegation,
+        }
     }
 
     fn keep(&self) -> Result<(), WitnessError> {
         let failed = |operation| {
-            move |source| WitnessError::Memory { operation, path: self.path.clone(), source }
+            move |source| WitnessError::Memory {
+                operation,
+                path: self.path.clone(),
+                source,
+            }
         };
         let bytes = serde_json::to_vec(&self.memory)
             .map_err(io::Error::other)
             .map_err(failed("write"))?;
         let beside = self.path.with_extension("new");
         let mut file = fs::File::create(&beside).map_err(failed("write"))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(failed("write"))?;
         fs::rename(&beside, &self.path).map_err(failed("replace"))?;
         // The new name is durable only with its folder.
         let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync"))
+        fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("sync"))
     }
 }
 
 fn recall(path: &Path) -> Result<Memory, WitnessError> {
-    let failed = |source| WitnessError::Memory { operation: "read", path: path.to_owned(), source };
+    let failed = |source| WitnessError::Memory {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    };
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other).map_err(failed),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(io::Error::other)
+            .map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Memory::fresh()),
         Err(error) => Err(failed(error)),
     }

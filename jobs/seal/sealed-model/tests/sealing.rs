@@ -12,12 +12,13 @@ use std::{
 };
 
 use crate::support::{
-    self, LAYER, Owner, PlainTensor, RawHeader, Sealed, WEIGHTS, floats, planned, request, safetensors_file,
-    seal, sealed, sealed_from, source_of, tiny_layer, tiny_plan, tiny_tensors,
+    self, LAYER, Owner, PlainTensor, RawHeader, Sealed, WEIGHTS, floats, planned, request,
+    safetensors_file, seal, sealed, sealed_from, source_of, tiny_layer, tiny_plan, tiny_tensors,
 };
 use sealift_sealed_model::{
     ChunkSize, Dtype, FetchedVersion, FileRole, FolderError, FolderFiles, MANIFEST_FILE,
-    Protection, ProtectionPlan, RangeRead, SealError, SourceDigest, SourceError, SourceModel, seal_version,
+    Protection, ProtectionPlan, RangeRead, SealError, SourceDigest, SourceError, SourceModel,
+    seal_version,
 };
 use sealift_signed_document::Digest;
 use serde_json::Value;
@@ -533,8 +534,18 @@ fn a_trained_model_is_sealed_and_opened_whole() {
 #[test]
 fn a_version_sealed_on_many_threads_opens_to_the_same_weights() {
     let tensors: Vec<PlainTensor> = vec![
-        ("a", safetensors::Dtype::F32, vec![100_003], floats(100_003, 0.1)),
-        ("b", safetensors::Dtype::F32, vec![70_000], floats(70_000, 0.2)),
+        (
+            "a",
+            safetensors::Dtype::F32,
+            vec![100_003],
+            floats(100_003, 0.1),
+        ),
+        (
+            "b",
+            safetensors::Dtype::F32,
+            vec![70_000],
+            floats(70_000, 0.2),
+        ),
         ("c", safetensors::Dtype::F32, vec![0], Vec::new()),
     ];
     let plan: ProtectionPlan = [
@@ -551,7 +562,11 @@ fn a_version_sealed_on_many_threads_opens_to_the_same_weights() {
         });
         let opened = sealed.open().unwrap();
         for (name, _, _, bytes) in &tensors {
-            assert_eq!(opened.tensor(name).unwrap().bytes, bytes, "{name} on {threads} threads");
+            assert_eq!(
+                opened.tensor(name).unwrap().bytes,
+                bytes,
+                "{name} on {threads} threads"
+            );
         }
     }
 }

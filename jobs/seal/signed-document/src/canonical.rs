@@ -39,7 +39,12 @@ mod tests {
 
     #[test]
     fn members_out_of_order_and_white_space_are_refused() {
-        for text in [r#"{"b":1,"a":1}"#, r#"{"a": 1}"#, "{\"a\":1}\n", r#"{"\u0061":1}"#] {
+        for text in [
+            r#"{"b":1,"a":1}"#,
+            r#"{"a": 1}"#,
+            "{\"a\":1}\n",
+            r#"{"\u0061":1}"#,
+        ] {
             let parsed = parse_canonical::<BTreeMap<String, u8>>(text.as_bytes());
             assert!(matches!(parsed, Err(DocumentError::NotCanonical)), "{text}");
         }

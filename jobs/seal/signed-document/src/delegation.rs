@@ -34,7 +34,9 @@ fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Err
 }
 
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)
+    STANDARD
+        .decode(String::deserialize(deserializer)?)
+        .map_err(de::Error::custom)
 }
 
 /// An owner root's word that `key` may sign documents of `types` until `not_after`.
@@ -88,7 +90,10 @@ impl DelegatedKey {
         if now >= delegation.not_after {
             return Err(DocumentError::Expired(delegation.not_after));
         }
-        Ok(Self { delegation, root: *signed.signer() })
+        Ok(Self {
+            delegation,
+            root: *signed.signer(),
+        })
     }
 
     /// What the root said.
@@ -103,7 +108,12 @@ impl DelegatedKey {
 
     /// Checks a document that this key signed, if it may sign documents of that type.
     pub fn verify<D: Document>(&self, envelope: &Envelope) -> Result<Signed<D>, DocumentError> {
-        if !self.delegation.types.iter().any(|certified| certified == D::TYPE) {
+        if !self
+            .delegation
+            .types
+            .iter()
+            .any(|certified| certified == D::TYPE)
+        {
             return Err(DocumentError::NotCertified(D::TYPE));
         }
         let PublicKey::Ed25519(key) = &self.delegation.key else {
@@ -148,7 +158,10 @@ mod tests {
         let other =
             DelegatedKey::accept(&delegate(&root, &key, &["grant.v1"]), &[root.public()], NOW);
         let refused = other.unwrap().verify::<Note>(&note);
-        assert!(matches!(refused, Err(DocumentError::NotCertified("note.v1"))));
+        assert!(matches!(
+            refused,
+            Err(DocumentError::NotCertified("note.v1"))
+        ));
     }
 
     #[test]
@@ -168,8 +181,11 @@ mod tests {
     #[test]
     fn a_delegation_past_its_end_is_refused() {
         let (root, key) = (SigningKey::generate(), SigningKey::generate());
-        let refused =
-            DelegatedKey::accept(&delegate(&root, &key, &["note.v1"]), &[root.public()], NOW + 1);
+        let refused = DelegatedKey::accept(
+            &delegate(&root, &key, &["note.v1"]),
+            &[root.public()],
+            NOW + 1,
+        );
         assert!(matches!(refused, Err(DocumentError::Expired(_))));
     }
 }

@@ -134,9 +134,12 @@ pub fn named_hash(name: &str, x: &[u8]) -> Digest {
 pub fn derive_key(secret: &[u8], purpose: &str, context: &[u8]) -> SecretBytes<32> {
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret);
     let mut key = SecretBytes::zeroed();
-    prk.expand(&[DOMAIN, purpose.as_bytes(), &[0], context], hkdf::HKDF_SHA256)
-        .and_then(|okm| okm.fill(key.expose_mut()))
-        .expect("32 bytes are within HKDF-SHA256's limit of 255 blocks");
+    prk.expand(
+        &[DOMAIN, purpose.as_bytes(), &[0], context],
+        hkdf::HKDF_SHA256,
+    )
+    .and_then(|okm| okm.fill(key.expose_mut()))
+    .expect("32 bytes are within HKDF-SHA256's limit of 255 blocks");
     key
 }
 
@@ -156,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_named_hash_is_the_plain_hash_of_its_documented_preimage() {
-        assert_eq!(named_hash("source", b"x"), Digest::of(b"sealift:v1:source\0x"));
+        assert_eq!(
+            named_hash("source", b"x"),
+            Digest::of(b"sealift:v1:source\0x")
+        );
         assert_ne!(named_hash("source", b"x"), named_hash("sourc", b"ex"));
     }
 

@@ -120,7 +120,10 @@ impl Envelope {
         };
         let expected = payload_type::<D>();
         if dsse.payload_type != expected {
-            return Err(DocumentError::OtherType { found: dsse.payload_type, expected });
+            return Err(DocumentError::OtherType {
+                found: dsse.payload_type,
+                expected,
+            });
         }
         if signature.keyid != key.thumbprint() {
             return Err(DocumentError::OtherSigner {
@@ -128,10 +131,18 @@ impl Envelope {
                 expected: key.thumbprint(),
             });
         }
-        let payload = STANDARD.decode(&dsse.payload).map_err(|_| DocumentError::BadEnvelope)?;
-        let sig = STANDARD.decode(&signature.sig).map_err(|_| DocumentError::BadEnvelope)?;
+        let payload = STANDARD
+            .decode(&dsse.payload)
+            .map_err(|_| DocumentError::BadEnvelope)?;
+        let sig = STANDARD
+            .decode(&signature.sig)
+            .map_err(|_| DocumentError::BadEnvelope)?;
         key.verify_raw(&pre_authentication_encoding(&expected, &payload), &sig)?;
-        Ok(Signed { document: parse_canonical(&payload)?, signer: *key, envelope: self.clone() })
+        Ok(Signed {
+            document: parse_canonical(&payload)?,
+            signer: *key,
+            envelope: self.clone(),
+        })
     }
 }
 
@@ -206,8 +217,12 @@ fn payload_type<D: Document>() -> String {
 
 /// DSSE v1 PAE: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body, lengths in ASCII decimal.
 fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    let mut bytes = format!(
+        "DSSEv1 {} {payload_type} {} ",
+        payload_type.len(),
+        payload.len()
+    )
+    .into_bytes();
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -238,7 +253,16 @@ mod tests {
 
     fn note() -> (Envelope, SigningKey) {
         let key = SigningKey::generate();
-        (sign(&Note { text: "hello".into() }, &key).unwrap(), key)
+        (
+            sign(
+                &Note {
+                    text: "hello".into(),
+                },
+                &key,
+            )
+            .unwrap(),
+            key,
+        )
     }
 
     fn edited(envelope: &Envelope, edit: impl FnOnce(&mut Dsse)) -> Envelope {
@@ -265,7 +289,9 @@ mod tests {
     #[test]
     fn a_type_renamed_in_the_envelope_breaks_the_signature() {
         let (envelope, key) = note();
-        let renamed = edited(&envelope, |dsse| dsse.payload_type = payload_type::<Other>());
+        let renamed = edited(&envelope, |dsse| {
+            dsse.payload_type = payload_type::<Other>()
+        });
         let refused = renamed.verify::<Other>(&key.public());
         assert!(matches!(refused, Err(DocumentError::BadSignature)));
     }
@@ -276,8 +302,9 @@ mod tests {
         let stranger = SigningKey::generate().public();
         let refused = envelope.verify::<Note>(&stranger);
         assert!(matches!(refused, Err(DocumentError::OtherSigner { .. })));
-        let renamed =
-            edited(&envelope, |dsse| dsse.signatures[0].keyid = stranger.thumbprint());
+        let renamed = edited(&envelope, |dsse| {
+            dsse.signatures[0].keyid = stranger.thumbprint()
+        });
         let refused = renamed.verify::<Note>(&stranger);
         assert!(matches!(refused, Err(DocumentError::BadSignature)));
     }
@@ -286,12 +313,21 @@ mod tests {
     fn no_signature_and_a_second_signature_are_refused() {
         let (envelope, key) = note();
         let none = edited(&envelope, |dsse| dsse.signatures.clear());
-        assert!(matches!(none.verify::<Note>(&key.public()), Err(DocumentError::BadEnvelope)));
+        assert!(matches!(
+            none.verify::<Note>(&key.public()),
+            Err(DocumentError::BadEnvelope)
+        ));
         let two = edited(&envelope, |dsse| {
             let sig = dsse.signatures[0].sig.clone();
-            dsse.signatures.push(DsseSignature { keyid: key.public().thumbprint(), sig });
+            dsse.signatures.push(DsseSignature {
+                keyid: key.public().thumbprint(),
+                sig,
+            });
         });
-        assert!(matches!(two.verify::<Note>(&key.public()), Err(DocumentError::BadEnvelope)));
+        assert!(matches!(
+            two.verify::<Note>(&key.public()),
+            Err(DocumentError::BadEnvelope)
+        ));
     }
 
     #[test]

@@ -6,9 +6,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hpke::{
-    Deserializable, Kem as _, OpModeR, OpModeS, Serializable,
-    aead::AesGcm256,
-    kdf::HkdfSha256,
+    Deserializable, Kem as _, OpModeR, OpModeS, Serializable, aead::AesGcm256, kdf::HkdfSha256,
     kem::X25519HkdfSha256,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -82,9 +80,13 @@ impl Serialize for BoxPublic {
 
 impl<'de> Deserialize<'de> for BoxPublic {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes =
-            STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)?;
-        bytes.try_into().map(Self).map_err(|_| de::Error::custom("an X25519 key has 32 bytes"))
+        let bytes = STANDARD
+            .decode(String::deserialize(deserializer)?)
+            .map_err(de::Error::custom)?;
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| de::Error::custom("an X25519 key has 32 bytes"))
     }
 }
 
@@ -117,7 +119,9 @@ impl<'de> Deserialize<'de> for SealedBox {
         let text = SealedBoxText::deserialize(deserializer)?;
         Ok(Self {
             encapsulated: STANDARD.decode(text.enc).map_err(de::Error::custom)?,
-            ciphertext: STANDARD.decode(text.ciphertext).map_err(de::Error::custom)?,
+            ciphertext: STANDARD
+                .decode(text.ciphertext)
+                .map_err(de::Error::custom)?,
         })
     }
 }
@@ -129,8 +133,8 @@ pub fn seal(
     aad: &Digest,
     plain: &[u8],
 ) -> Result<SealedBox, DocumentError> {
-    let recipient = <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0)
-        .map_err(|_| DocumentError::BadKey)?;
+    let recipient =
+        <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| DocumentError::BadKey)?;
     let (encapsulated, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, Kem>(
         &OpModeS::Base,
         &recipient,
@@ -139,7 +143,10 @@ pub fn seal(
         aad.as_bytes(),
     )
     .map_err(|_| DocumentError::BadKey)?;
-    Ok(SealedBox { encapsulated: encapsulated.to_bytes().to_vec(), ciphertext })
+    Ok(SealedBox {
+        encapsulated: encapsulated.to_bytes().to_vec(),
+        ciphertext,
+    })
 }
 
 fn info(doc_type: &str) -> String {
@@ -155,10 +162,20 @@ mod tests {
         let key = BoxSecret::generate();
         let aad = Digest::of(b"document");
         let sealed = seal(&key.public(), "register.v1", &aad, b"secret").unwrap();
-        assert_eq!(key.open("register.v1", &aad, &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(
+            key.open("register.v1", &aad, &sealed).unwrap().as_slice(),
+            b"secret"
+        );
         assert!(key.open("unlock.v1", &aad, &sealed).is_err());
-        assert!(key.open("register.v1", &Digest::of(b"other"), &sealed).is_err());
-        assert!(BoxSecret::generate().open("register.v1", &aad, &sealed).is_err());
+        assert!(
+            key.open("register.v1", &Digest::of(b"other"), &sealed)
+                .is_err()
+        );
+        assert!(
+            BoxSecret::generate()
+                .open("register.v1", &aad, &sealed)
+                .is_err()
+        );
         let mut changed = sealed.clone();
         changed.ciphertext[0] ^= 1;
         assert!(key.open("register.v1", &aad, &changed).is_err());
@@ -166,7 +183,12 @@ mod tests {
 
     #[test]
     fn a_low_order_recipient_is_refused() {
-        let sealed = seal(&BoxPublic([0; 32]), "register.v1", &Digest::of(b""), b"secret");
+        let sealed = seal(
+            &BoxPublic([0; 32]),
+            "register.v1",
+            &Digest::of(b""),
+            b"secret",
+        );
         assert!(sealed.is_err());
     }
 

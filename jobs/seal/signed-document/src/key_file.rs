@@ -60,7 +60,9 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         .mode(0o600)
         .open(path)
         .map_err(io("create"))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("write"))
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(io("write"))
 }
 
 /// Reads a key file that belongs to this user and to nobody else.
@@ -71,14 +73,24 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let metadata = file.metadata().map_err(io("examine"))?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeyFileError::NotPrivate { path: path.to_owned(), mode });
+        return Err(KeyFileError::NotPrivate {
+            path: path.to_owned(),
+            mode,
+        });
     }
-    let own = File::open("/proc/self").and_then(|own| own.metadata()).map_err(io("examine"))?;
+    let own = File::open("/proc/self")
+        .and_then(|own| own.metadata())
+        .map_err(io("examine"))?;
     if metadata.uid() != own.uid() {
-        return Err(KeyFileError::ForeignOwner { path: path.to_owned(), owner: metadata.uid() });
+        return Err(KeyFileError::ForeignOwner {
+            path: path.to_owned(),
+            owner: metadata.uid(),
+        });
     }
     if metadata.len() > MAX_KEY_FILE_BYTES {
-        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+        return Err(KeyFileError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     // Reserved in full, so that no growing buffer leaves copies of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
@@ -87,7 +99,11 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
 }
 
 fn io_error(operation: &'static str, path: &Path, source: io::Error) -> KeyFileError {
-    KeyFileError::Io { operation, path: path.to_owned(), source }
+    KeyFileError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -101,8 +117,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write_new(&path, b"one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(matches!(write_new(&path, b"two"), Err(KeyFileError::Io { .. })));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(matches!(
+            write_new(&path, b"two"),
+            Err(KeyFileError::Io { .. })
+        ));
         assert_eq!(read(&path).unwrap().as_slice(), b"one");
     }
 
@@ -112,7 +134,10 @@ mod tests {
         let path = folder.path().join("key");
         write_new(&path, b"one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(read(&path), Err(KeyFileError::NotPrivate { mode: 0o640, .. })));
+        assert!(matches!(
+            read(&path),
+            Err(KeyFileError::NotPrivate { mode: 0o640, .. })
+        ));
     }
 
     #[test]

@@ -23,12 +23,17 @@ impl SigningKey {
 
     /// Reads PKCS#8 (RFC 5958) DER as [`SigningKey::to_pkcs8`] writes it.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, DocumentError> {
-        Ed25519KeyPair::from_pkcs8(der).map(Self).map_err(|_| DocumentError::BadKey)
+        Ed25519KeyPair::from_pkcs8(der)
+            .map(Self)
+            .map_err(|_| DocumentError::BadKey)
     }
 
     /// The key as PKCS#8 version 2 DER, for a secret file.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
-        let document = self.0.to_pkcs8().expect("a key pair made by this type always encodes");
+        let document = self
+            .0
+            .to_pkcs8()
+            .expect("a key pair made by this type always encodes");
         Zeroizing::new(document.as_ref().to_vec())
     }
 
@@ -94,7 +99,10 @@ impl std::str::FromStr for VerifyingKey {
 
     fn from_str(text: &str) -> Result<Self, DocumentError> {
         let bytes = STANDARD.decode(text).map_err(|_| DocumentError::BadKey)?;
-        bytes.try_into().map(Self).map_err(|_| DocumentError::BadKey)
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| DocumentError::BadKey)
     }
 }
 
@@ -106,7 +114,9 @@ impl Serialize for VerifyingKey {
 
 impl<'de> Deserialize<'de> for VerifyingKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -135,9 +145,14 @@ mod tests {
     /// RFC 8037 appendix A.3 gives this key and its thumbprint.
     #[test]
     fn the_thumbprint_is_that_of_rfc_8037() {
-        let x = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        let x = URL_SAFE_NO_PAD
+            .decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+            .unwrap();
         let key = VerifyingKey::from_bytes(x.try_into().unwrap());
-        assert_eq!(key.thumbprint().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(
+            key.thumbprint().as_str(),
+            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+        );
     }
 
     #[test]
@@ -145,7 +160,10 @@ mod tests {
         let key = SigningKey::generate();
         let again = SigningKey::from_pkcs8(&key.to_pkcs8()).unwrap();
         assert_eq!(again.public(), key.public());
-        again.public().verify_raw(b"m", &key.sign_raw(b"m")).unwrap();
+        again
+            .public()
+            .verify_raw(b"m", &key.sign_raw(b"m"))
+            .unwrap();
     }
 
     #[test]
@@ -153,7 +171,12 @@ mod tests {
         let key = SigningKey::generate();
         let signature = key.sign_raw(b"m");
         assert!(key.public().verify_raw(b"n", &signature).is_err());
-        assert!(SigningKey::generate().public().verify_raw(b"m", &signature).is_err());
+        assert!(
+            SigningKey::generate()
+                .public()
+                .verify_raw(b"m", &signature)
+                .is_err()
+        );
         assert!(key.public().verify_raw(b"m", &signature[..63]).is_err());
     }
 }

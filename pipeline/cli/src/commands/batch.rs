@@ -57,9 +57,13 @@ fn label_allowance() -> Vec<String> {
     vec!["x".repeat(40); 16]
 }
 
-pub(crate) async fn seal(layout: &Layout, arguments: &BatchSeal, output: Output) -> Result<(), Failure> {
-    let rows = fs::read(&arguments.rows)
-        .map_err(|source| Failure::unreadable(&arguments.rows, source))?;
+pub(crate) async fn seal(
+    layout: &Layout,
+    arguments: &BatchSeal,
+    output: Output,
+) -> Result<(), Failure> {
+    let rows =
+        fs::read(&arguments.rows).map_err(|source| Failure::unreadable(&arguments.rows, source))?;
     let policy = output_policy(&arguments.output_policy)?;
     let valid_for = seconds(&arguments.valid_for)?;
     let (_, parsed) = parse_rows(&rows).or_fail(
@@ -73,21 +77,30 @@ pub(crate) async fn seal(layout: &Layout, arguments: &BatchSeal, output: Output)
     let identity = appraised_identity(layout, &key_manager, now).await?;
     // The recipient comes from whoever granted; only the appraised identity makes it the
     // key manager's.
-    let recipient = GrantRecipient::accept(&granted.grant_ack, &identity, &user.public())
-        .or_fail(ExitCode::Unverified, "the grant's recipient is not the key manager's")?;
+    let recipient = GrantRecipient::accept(&granted.grant_ack, &identity, &user.public()).or_fail(
+        ExitCode::Unverified,
+        "the grant's recipient is not the key manager's",
+    )?;
     let ids = parsed.iter().map(|row| row.custom_id.as_str());
     let trust = open_trust(layout, now)?;
     let mut result_recipients = vec![age_identity(layout)?.recipient()];
     for text in &arguments.also_to {
-        let other = text.parse().or_fail(ExitCode::Usage, format!("--also-to {text}"))?;
+        let other = text
+            .parse()
+            .or_fail(ExitCode::Usage, format!("--also-to {text}"))?;
         result_recipients.push(other);
     }
     let options = SealOptions {
         rows_per_partition: arguments.rows_per_partition,
-        pad: arguments.pad.unwrap_or_else(|| needed_pad(policy, &label_allowance(), ids)),
+        pad: arguments
+            .pad
+            .unwrap_or_else(|| needed_pad(policy, &label_allowance(), ids)),
         result_recipients,
         versions: VersionScope::Serials(granted.serials.iter().copied().collect()),
-        guest_policy_sha256: guest_policy_sha256(&trust.template().digest(), &trust.guests().digest()),
+        guest_policy_sha256: guest_policy_sha256(
+            &trust.template().digest(),
+            &trust.guests().digest(),
+        ),
         min_assurance: Assurance::Simulated,
         output_policy: policy,
         not_after: now + valid_for,
@@ -117,7 +130,8 @@ pub(crate) async fn seal(layout: &Layout, arguments: &BatchSeal, output: Output)
     ));
     output.line(format!(
         "recipient {} of the appraised key manager {}; assurance simulated",
-        recipient.ack().age_recipient, recipient.ack().km_id
+        recipient.ack().age_recipient,
+        recipient.ack().km_id
     ));
     Ok(())
 }
@@ -149,9 +163,15 @@ async fn appraised_identity(
         .parse()
         .or_fail(ExitCode::Unexpected, "the key manager's address is no URL")?;
     let appraised = KeyManagerClient::new(url, None)
-        .appraise(&trust.key_manager_expectation(), &trust.key_manager_verifier(now))
+        .appraise(
+            &trust.key_manager_expectation(),
+            &trust.key_manager_verifier(now),
+        )
         .await
-        .or_fail(ExitCode::Unverified, "the key manager did not prove what it is")?;
+        .or_fail(
+            ExitCode::Unverified,
+            "the key manager did not prove what it is",
+        )?;
     appraised
         .identity()
         .copied()
@@ -164,12 +184,18 @@ pub(crate) fn open(layout: &Layout, arguments: &BatchOpen, output: Output) -> Re
     let mut jsonl = Vec::new();
     let mut rows = 0;
     for receipt in verified.run().receipts() {
-        let file = arguments.results.join(sealift_results_folder::result_file(receipt.document().partition));
+        let file = arguments.results.join(sealift_results_folder::result_file(
+            receipt.document().partition,
+        ));
         let sealed = fs::read(&file).map_err(|source| Failure::unreadable(&file, source))?;
         let opened = open_results(&sealed, &identity, verified.batch(), receipt)
-            .or_fail(ExitCode::Unverified, format!("`{}` was not opened", file.display()))
+            .or_fail(
+                ExitCode::Unverified,
+                format!("`{}` was not opened", file.display()),
+            )
             .map_err(|failure| {
-                failure.remedy("open them with `user/age` of the state folder that sealed the batch")
+                failure
+                    .remedy("open them with `user/age` of the state folder that sealed the batch")
             })?;
         rows += opened.rows().len();
         jsonl.extend_from_slice(opened.jsonl());
@@ -189,13 +215,15 @@ pub(crate) fn open(layout: &Layout, arguments: &BatchOpen, output: Output) -> Re
     Ok(())
 }
 
-pub(crate) fn compare_with(layout: &Layout, arguments: &BatchCompare, output: Output) -> Result<(), Failure> {
+pub(crate) fn compare_with(
+    layout: &Layout,
+    arguments: &BatchCompare,
+    output: Output,
+) -> Result<(), Failure> {
     let results = results_of(&arguments.results)?;
     let compared = comparison(&results, &arguments.expect)?;
     let reference = match &arguments.integer_reference {
-        Some(model) => {
-            Some(integer_reference(layout, model, arguments, &results)?)
-        }
+        Some(model) => Some(integer_reference(layout, model, arguments, &results)?),
         None => None,
     };
     let agreement = compared.label_agreement();
@@ -209,21 +237,33 @@ pub(crate) fn compare_with(layout: &Layout, arguments: &BatchCompare, output: Ou
         "faults": compared.faults,
     }));
     output.line(format!("rows compared                {}", compared.rows));
-    output.line(format!("label agreement              {:.2} %", agreement * 100.0));
+    output.line(format!(
+        "label agreement              {:.2} %",
+        agreement * 100.0
+    ));
     if let Some(error) = compared.max_logit_error {
         output.line(format!("largest logit error          {error:.6}"));
     }
     if let Some(reference) = reference {
-        output.line(format!("integer reference agreement  {:.2} %", reference * 100.0));
+        output.line(format!(
+            "integer reference agreement  {:.2} %",
+            reference * 100.0
+        ));
     }
     if !compared.is_complete() {
-        return Err(Failure::new(ExitCode::Disagreement, "not every expected row has one answer")
-            .remedy("`--json` lists missing, extra and faulty rows"));
+        return Err(Failure::new(
+            ExitCode::Disagreement,
+            "not every expected row has one answer",
+        )
+        .remedy("`--json` lists missing, extra and faulty rows"));
     }
     if agreement < arguments.min_agreement {
         return Err(Failure::new(
             ExitCode::Disagreement,
-            format!("label agreement {agreement:.4} is below {}", arguments.min_agreement),
+            format!(
+                "label agreement {agreement:.4} is below {}",
+                arguments.min_agreement
+            ),
         ));
     }
     if reference.is_some_and(|share| share < 1.0) {
@@ -237,14 +277,18 @@ pub(crate) fn compare_with(layout: &Layout, arguments: &BatchCompare, output: Ou
 
 fn results_of(path: &Path) -> Result<Vec<ResultRow>, Failure> {
     let text = fs::read_to_string(path).map_err(|source| Failure::unreadable(path, source))?;
-    sealift_encrypted_batch::parse_results(&text)
-        .or_fail(ExitCode::Input, format!("`{}` holds no opened results", path.display()))
+    sealift_encrypted_batch::parse_results(&text).or_fail(
+        ExitCode::Input,
+        format!("`{}` holds no opened results", path.display()),
+    )
 }
 
 fn comparison(results: &[ResultRow], expect: &Path) -> Result<Comparison, Failure> {
     let text = fs::read_to_string(expect).map_err(|source| Failure::unreadable(expect, source))?;
-    let expected = parse_expected(&text)
-        .or_fail(ExitCode::Input, format!("`{}` holds no expectations", expect.display()))?;
+    let expected = parse_expected(&text).or_fail(
+        ExitCode::Input,
+        format!("`{}` holds no expectations", expect.display()),
+    )?;
     Ok(compare(results, &expected))
 }
 
@@ -263,31 +307,45 @@ fn integer_reference(
     results: &[ResultRow],
 ) -> Result<f64, Failure> {
     let absolute = |path: &Path| {
-        path.canonicalize().map_err(|source| Failure::unreadable(path, source))
+        path.canonicalize()
+            .map_err(|source| Failure::unreadable(path, source))
     };
     let mut all = vec!["reference".into()];
     all.extend(args([
         ("--model", absolute(model)?.into()),
         ("--rows", absolute(&arguments.expect)?.into()),
-        ("--rows-per-partition", arguments.rows_per_partition.to_string().into()),
+        (
+            "--rows-per-partition",
+            arguments.rows_per_partition.to_string().into(),
+        ),
         ("--decimals", DECIMALS.to_string().into()),
     ]));
     let reference: Vec<Reference> = child::ask(layout, Sibling::Owner, all)?;
-    let by_id: std::collections::BTreeMap<_, _> =
-        reference.iter().map(|row| (row.custom_id.as_str(), &row.logits)).collect();
+    let by_id: std::collections::BTreeMap<_, _> = reference
+        .iter()
+        .map(|row| (row.custom_id.as_str(), &row.logits))
+        .collect();
     let (mut equal, mut values) = (0_usize, 0_usize);
     for row in results {
-        let Some(published) = &row.logits else { continue };
+        let Some(published) = &row.logits else {
+            continue;
+        };
         let wanted = by_id.get(row.custom_id.as_str());
         values += published.len();
         equal += wanted.map_or(0, |wanted| {
-            published.iter().zip(*wanted).filter(|(found, wanted)| found == wanted).count()
+            published
+                .iter()
+                .zip(*wanted)
+                .filter(|(found, wanted)| found == wanted)
+                .count()
         });
     }
     if values == 0 {
-        return Err(Failure::new(ExitCode::Input, "the results hold no scores to compare").remedy(
-            "the integer reference needs results under the output policy dangerous_full_scores",
-        ));
+        return Err(
+            Failure::new(ExitCode::Input, "the results hold no scores to compare").remedy(
+                "the integer reference needs results under the output policy dangerous_full_scores",
+            ),
+        );
     }
     Ok(equal as f64 / values as f64)
 }
@@ -296,8 +354,11 @@ fn output_policy(text: &str) -> Result<OutputPolicy, Failure> {
     match text {
         "label" => Ok(OutputPolicy::Label),
         "dangerous_full_scores" => Ok(OutputPolicy::DangerousFullScores { decimals: DECIMALS }),
-        _ => Err(Failure::new(ExitCode::Usage, format!("no output policy is named `{text}`"))
-            .remedy("write `label` or `dangerous_full_scores`")),
+        _ => Err(Failure::new(
+            ExitCode::Usage,
+            format!("no output policy is named `{text}`"),
+        )
+        .remedy("write `label` or `dangerous_full_scores`")),
     }
 }
 
@@ -315,19 +376,24 @@ fn seconds(text: &str) -> Result<u64, Failure> {
         _ => return Err(wrong()),
     };
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(wrong)
 }
 
 fn user_key(layout: &Layout) -> Result<SigningKey, Failure> {
     let fact = "cannot use the user's signing key";
-    let der = key_file::read(&layout.user().join(USER_SIGN)).or_fail(ExitCode::Environment, fact)?;
+    let der =
+        key_file::read(&layout.user().join(USER_SIGN)).or_fail(ExitCode::Environment, fact)?;
     SigningKey::from_pkcs8(&der).or_fail(ExitCode::Environment, fact)
 }
 
 /// The user's age identity.
 pub(crate) fn age_identity(layout: &Layout) -> Result<AgeIdentity, Failure> {
     let fact = "cannot use the user's age identity";
-    let bytes = key_file::read(&layout.user().join(USER_AGE)).or_fail(ExitCode::Environment, fact)?;
+    let bytes =
+        key_file::read(&layout.user().join(USER_AGE)).or_fail(ExitCode::Environment, fact)?;
     let text = std::str::from_utf8(&bytes).or_fail(ExitCode::Environment, fact)?;
     AgeIdentity::from_secret_text(text.trim_end()).or_fail(ExitCode::Environment, fact)
 }
@@ -340,7 +406,17 @@ mod tests {
     fn durations_have_one_number_and_one_unit() {
         assert_eq!(seconds("7d").unwrap(), 604_800);
         assert_eq!(seconds("30s").unwrap(), 30);
-        for wrong in ["", "7", "d", "1w", "0d", "1.5h", "P7D", "-1h", "99999999999999999999d"] {
+        for wrong in [
+            "",
+            "7",
+            "d",
+            "1w",
+            "0d",
+            "1.5h",
+            "P7D",
+            "-1h",
+            "99999999999999999999d",
+        ] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }

@@ -15,7 +15,11 @@ pub(crate) async fn status(layout: &Layout, output: Output) -> Result<(), Failur
     match control::status(layout.path()).await {
         Ok(status) => {
             output.document(&json!({ "running": true, "engine": status }));
-            let state = if status.draining { "stopping" } else { "running" };
+            let state = if status.draining {
+                "stopping"
+            } else {
+                "running"
+            };
             output.line(format!("engine {state}, process {}", status.pid));
             for worker in &status.workers {
                 output.line(format!("  worker {}", worker.name));
@@ -26,21 +30,27 @@ pub(crate) async fn status(layout: &Layout, output: Output) -> Result<(), Failur
             Ok(())
         }
         Err(ControlError::NotRunning) => not_running(layout, output).await,
-        Err(error) => Err(Failure::new(ExitCode::Environment, "cannot ask the engine").because(error)),
+        Err(error) => {
+            Err(Failure::new(ExitCode::Environment, "cannot ask the engine").because(error))
+        }
     }
 }
 
 async fn not_running(layout: &Layout, output: Output) -> Result<(), Failure> {
     let unfinished = match look::reader(layout).await? {
-        Some(reader) => {
-            reader.unsettled().await.or_fail(ExitCode::Environment, "cannot list runs")?
-        }
+        Some(reader) => reader
+            .unsettled()
+            .await
+            .or_fail(ExitCode::Environment, "cannot list runs")?,
         None => Vec::new(),
     };
     output.document(&json!({ "running": false, "unfinished": unfinished }));
     output.line("no engine is running on this state folder; its processes ended with it");
     for run in unfinished {
-        output.line(format!("  run {} can go on: sealift resume {}", run.id, run.id));
+        output.line(format!(
+            "  run {} can go on: sealift resume {}",
+            run.id, run.id
+        ));
     }
     Ok(())
 }

@@ -68,7 +68,13 @@ fn write_definition(directory: &Path) -> Result<(), Failure> {
     let here = "    default: model\n";
     let lines = FIRST_DEFINITION.split_inclusive('\n');
     let text: String = lines
-        .map(|line| if line.contains("default: ../") { here } else { line })
+        .map(|line| {
+            if line.contains("default: ../") {
+                here
+            } else {
+                line
+            }
+        })
         .collect();
     fs::write(&path, text).map_err(|source| Failure::unwritable(&path, source))
 }
@@ -80,7 +86,8 @@ fn fill(layout: &Layout, output: Output) -> Result<(), Failure> {
         .or_fail(ExitCode::Environment, "cannot make the simulated AMD-SP")?;
     let builds = AcceptedBuilds::current()?;
     builds.write(&layout.accepted_builds())?;
-    output.note("making the owner's keys; the key manager's measured configuration names their root");
+    output
+        .note("making the owner's keys; the key manager's measured configuration names their root");
     owner(layout, "init", &firmware, &builds)?;
     configure_key_manager(layout, &firmware, now)?;
     output.note("making the model user's keys");
@@ -92,8 +99,10 @@ fn fill(layout: &Layout, output: Output) -> Result<(), Failure> {
 
 /// Trusts the siblings as they are built now.
 pub(crate) fn accept_references(layout: &Layout, output: Output) -> Result<(), Failure> {
-    let firmware = SimulatedSp::open(&layout.simulated())
-        .or_fail(ExitCode::Environment, "cannot use the simulated AMD-SP of the state folder")?;
+    let firmware = SimulatedSp::open(&layout.simulated()).or_fail(
+        ExitCode::Environment,
+        "cannot use the simulated AMD-SP of the state folder",
+    )?;
     let builds = AcceptedBuilds::current()?;
     owner(layout, "accept-build", &firmware, &builds)?;
     builds.write(&layout.accepted_builds())?;
@@ -104,7 +113,8 @@ pub(crate) fn accept_references(layout: &Layout, output: Output) -> Result<(), F
             output.line(format!("  {}  {measurement}", sibling.name()));
         }
     }
-    output.line("model versions that were sealed before keep their old reference values; seal again");
+    output
+        .line("model versions that were sealed before keep their old reference values; seal again");
     Ok(())
 }
 
@@ -116,15 +126,19 @@ fn owner(
 ) -> Result<(), Failure> {
     let measured = |sibling| {
         let text = |measurement: Measurement| OsString::from(measurement.to_string());
-        builds.get(sibling).map(text).ok_or_else(|| {
-            Failure::new(ExitCode::Unexpected, "a sibling binary was not measured")
-        })
+        builds
+            .get(sibling)
+            .map(text)
+            .ok_or_else(|| Failure::new(ExitCode::Unexpected, "a sibling binary was not measured"))
     };
     let mut all = vec![OsString::from(command)];
     all.extend(args([
         ("--keys", layout.owner().into()),
         ("--trust", layout.trust().into()),
-        ("--simulated-anchor", firmware.ark_fingerprint().to_string().into()),
+        (
+            "--simulated-anchor",
+            firmware.ark_fingerprint().to_string().into(),
+        ),
         ("--guest", measured(Sibling::Confidential)?),
         ("--key-manager-build", measured(Sibling::KeyManager)?),
     ]));
@@ -132,11 +146,7 @@ fn owner(
     Ok(())
 }
 
-fn configure_key_manager(
-    layout: &Layout,
-    firmware: &SimulatedSp,
-    now: u64,
-) -> Result<(), Failure> {
+fn configure_key_manager(layout: &Layout, firmware: &SimulatedSp, now: u64) -> Result<(), Failure> {
     let trust = open_trust(layout, now)?;
     let anchor: Digest = firmware.ark_fingerprint();
     let config = KeyManagerConfig::new(KeyManagerConfigParts {
@@ -146,7 +156,10 @@ fn configure_key_manager(
         anchors: vec![anchor],
         tls: vec!["localhost".into()],
     })
-    .or_fail(ExitCode::Unexpected, "the key manager's configuration is not well-formed")?;
+    .or_fail(
+        ExitCode::Unexpected,
+        "the key manager's configuration is not well-formed",
+    )?;
     let path = layout.key_manager_config();
     fs::write(&path, config.to_init_data().as_bytes())
         .map_err(|source| Failure::unwritable(&path, source))
@@ -154,8 +167,11 @@ fn configure_key_manager(
 
 fn make_user(layout: &Layout) -> Result<(), Failure> {
     let fact = "cannot make the model user's keys";
-    key_file::write_new(&layout.user().join(USER_SIGN), &SigningKey::generate().to_pkcs8())
-        .or_fail(ExitCode::Environment, fact)?;
+    key_file::write_new(
+        &layout.user().join(USER_SIGN),
+        &SigningKey::generate().to_pkcs8(),
+    )
+    .or_fail(ExitCode::Environment, fact)?;
     let identity = AgeIdentity::generate().to_secret_text();
     key_file::write_new(&layout.user().join(USER_AGE), identity.as_bytes())
         .or_fail(ExitCode::Environment, fact)
@@ -164,25 +180,61 @@ fn make_user(layout: &Layout) -> Result<(), Failure> {
 /// What this user trusts.
 pub(crate) fn open_trust(layout: &Layout, now: u64) -> Result<TrustFolder, Failure> {
     TrustFolder::open(&layout.trust(), now)
-        .or_fail(ExitCode::Unverified, "the trust folder is not what the owner signed")
+        .or_fail(
+            ExitCode::Unverified,
+            "the trust folder is not what the owner signed",
+        )
+        .map_err(|failure| {
+            failure.remedy("have the owner sign it again: sealift reference accept --simulated")
+        })
 }
 
 fn report(layout: &Layout, output: Output) {
     output.document(&json!({ "state": layout.path(), "assurance": "simulated" }));
-    output.line(format!("state folder {} (mode 0700)", layout.path().display()));
+    output.line(format!(
+        "state folder {} (mode 0700)",
+        layout.path().display()
+    ));
     let rows = [
-        ["  owner/", "the model owner's keys", "lost: sealed versions stay usable until their delegations end"],
-        ["  owner/state-key", "unlocks the key manager", "lost: every model key is unreadable for ever"],
-        ["  user/", "the model user's keys", "lost: sealed results can never be opened"],
-        ["  key-manager/", "the encrypted key store", "lost: every version must be sealed again"],
-        ["  simulated/", "the software AMD-SP", "lost: run `sealift init` anew"],
-        ["  trust/", "what is trusted, signed by the owner", "lost: sealift reference accept --simulated"],
+        [
+            "  owner/",
+            "the model owner's keys",
+            "lost: sealed versions stay usable until their delegations end",
+        ],
+        [
+            "  owner/state-key",
+            "unlocks the key manager",
+            "lost: every model key is unreadable for ever",
+        ],
+        [
+            "  user/",
+            "the model user's keys",
+            "lost: sealed results can never be opened",
+        ],
+        [
+            "  key-manager/",
+            "the encrypted key store",
+            "lost: every version must be sealed again",
+        ],
+        [
+            "  simulated/",
+            "the software AMD-SP",
+            "lost: run `sealift init` anew",
+        ],
+        [
+            "  trust/",
+            "what is trusted, signed by the owner",
+            "lost: sealift reference accept --simulated",
+        ],
     ];
     output.line(table(&rows.map(|row| row.map(String::from).to_vec())).trim_end());
     output.line(
         "assurance is `simulated`: this protects against other users of this machine and against \
          mistakes,\nnot against whoever owns the machine; key files are not under a passphrase",
     );
-    output.line(format!("undo everything: rm -r {}", layout.path().display()));
+    output.line(format!(
+        "undo everything: rm -r {}",
+        layout.path().display()
+    ));
     output.line("next: sealift validate definitions/tabular-scoring.yaml");
 }

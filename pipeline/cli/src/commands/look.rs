@@ -22,8 +22,15 @@ pub(crate) async fn runs(layout: &Layout, output: Output) -> Result<(), Failure>
         output.line("no runs yet");
         return Ok(());
     };
-    let runs = reader.runs(MAX_RUNS).await.or_fail(ExitCode::Environment, "cannot list runs")?;
-    let mut rows = vec![["run", "definition", "status", "submitted", "seconds"].map(String::from).to_vec()];
+    let runs = reader
+        .runs(MAX_RUNS)
+        .await
+        .or_fail(ExitCode::Environment, "cannot list runs")?;
+    let mut rows = vec![
+        ["run", "definition", "status", "submitted", "seconds"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for run in &runs {
         output.document(run);
         rows.push(vec![
@@ -31,7 +38,8 @@ pub(crate) async fn runs(layout: &Layout, output: Output) -> Result<(), Failure>
             run.definition.clone(),
             status(run.status).to_owned(),
             moment(run.submitted_ms),
-            run.settled_ms.map_or(String::new(), |end| seconds(run.submitted_ms, end)),
+            run.settled_ms
+                .map_or(String::new(), |end| seconds(run.submitted_ms, end)),
         ]);
     }
     output.line(table(&rows).trim_end());
@@ -53,19 +61,27 @@ pub(crate) async fn show_run(layout: &Layout, run: &RunId, output: Output) -> Re
 }
 
 pub(crate) async fn report(reader: &Reader, run: &RunId) -> Result<RunReport, Failure> {
-    reader.run(run).await.or_fail(ExitCode::Environment, "cannot read the run")
+    reader
+        .run(run)
+        .await
+        .or_fail(ExitCode::Environment, "cannot read the run")
 }
 
 pub(crate) async fn logs(layout: &Layout, args: &Logs, output: Output) -> Result<(), Failure> {
     let reader = demanded_reader(layout).await?;
     let run = find_run(&reader, args.run.as_deref()).await?;
-    let mut filter = LogFilter { job: args.job.clone(), after: 0 };
+    let mut filter = LogFilter {
+        job: args.job.clone(),
+        after: 0,
+    };
     loop {
         let page = reader
             .logs(&run, &filter, LOG_PAGE)
             .await
             .or_fail(ExitCode::Environment, "cannot read the log")?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
         filter.after = last.id;
         for line in &page {
             output.document(line);
@@ -82,22 +98,30 @@ pub(crate) async fn logs(layout: &Layout, args: &Logs, output: Output) -> Result
 
 /// The run that `name` begins, or the newest one.
 pub(crate) async fn find_run(reader: &Reader, name: Option<&str>) -> Result<RunId, Failure> {
-    let runs = reader.runs(MAX_RUNS).await.or_fail(ExitCode::Environment, "cannot list runs")?;
+    let runs = reader
+        .runs(MAX_RUNS)
+        .await
+        .or_fail(ExitCode::Environment, "cannot list runs")?;
     let Some(name) = name else {
         return match runs.into_iter().next() {
             Some(newest) => Ok(newest.id),
             None => Err(no_runs()),
         };
     };
-    let mut matching = runs.into_iter().filter(|run| run.id.as_str().starts_with(name));
+    let mut matching = runs
+        .into_iter()
+        .filter(|run| run.id.as_str().starts_with(name));
     match (matching.next(), matching.next()) {
         (Some(one), None) => Ok(one.id),
-        (Some(_), Some(_)) => {
-            Err(Failure::new(ExitCode::Usage, format!("several runs begin with `{name}`"))
-                .remedy("write more of it; `sealift runs` lists them"))
-        }
-        (None, _) => Err(Failure::new(ExitCode::Usage, format!("no run begins with `{name}`"))
-            .remedy("`sealift runs` lists them")),
+        (Some(_), Some(_)) => Err(Failure::new(
+            ExitCode::Usage,
+            format!("several runs begin with `{name}`"),
+        )
+        .remedy("write more of it; `sealift runs` lists them")),
+        (None, _) => Err(
+            Failure::new(ExitCode::Usage, format!("no run begins with `{name}`"))
+                .remedy("`sealift runs` lists them"),
+        ),
     }
 }
 
@@ -107,7 +131,9 @@ pub(crate) async fn reader(layout: &Layout) -> Result<Option<Reader>, Failure> {
         return Ok(None);
     }
     let reader = Reader::open(layout.path()).await;
-    reader.or_fail(ExitCode::Environment, "cannot read the run log").map(Some)
+    reader
+        .or_fail(ExitCode::Environment, "cannot read the run log")
+        .map(Some)
 }
 
 pub(crate) async fn demanded_reader(layout: &Layout) -> Result<Reader, Failure> {
@@ -120,8 +146,14 @@ fn no_runs() -> Failure {
 
 fn print_run(report: &RunReport, output: Output) {
     output.document(report);
-    let RunSummary { id, definition, status: run_status, submitted_ms, settled_ms, .. } =
-        &report.summary;
+    let RunSummary {
+        id,
+        definition,
+        status: run_status,
+        submitted_ms,
+        settled_ms,
+        ..
+    } = &report.summary;
     output.line(format!("{id}  {definition}  {}", status(*run_status)));
     output.line(format!("submitted {}", moment(*submitted_ms)));
     if let Some(end) = settled_ms {
@@ -143,7 +175,9 @@ fn print_run(report: &RunReport, output: Output) {
     if !report.outputs.is_empty() {
         output.line("outputs");
         let rows = report.outputs.iter().map(|(name, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), ToOwned::to_owned);
             vec![format!("  {name}"), text]
         });
         output.line(table(&rows.collect::<Vec<_>>()).trim_end());
@@ -156,15 +190,18 @@ fn job_row(job: &JobReport) -> Vec<String> {
         (Some(start), Some(end)) => format!("{} s", seconds(start, end)),
         _ => String::new(),
     };
-    let counted = |count: usize, noun: &str| {
-        format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-    };
+    let counted =
+        |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     vec![
         format!("  {}", job.name),
         job.kind.clone(),
         name_of(&job.status),
         took,
-        format!("{}, {}", counted(job.tasks.len(), "task"), counted(attempts, "attempt")),
+        format!(
+            "{}, {}",
+            counted(job.tasks.len(), "task"),
+            counted(attempts, "attempt")
+        ),
         job.skipped.clone().unwrap_or_default(),
     ]
 }

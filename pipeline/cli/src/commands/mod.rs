@@ -31,12 +31,8 @@ pub(crate) async fn dispatch(args: Args, output: Output) -> Result<(), Failure> 
         Command::Logs(logs) => look::logs(&layout()?, logs, output).await,
         Command::Batch(Batch::Seal(seal)) => batch::seal(&layout()?, seal, output).await,
         Command::Batch(Batch::Open(open)) => batch::open(&layout()?, open, output),
-        Command::Batch(Batch::Compare(compare)) => {
-            batch::compare_with(&layout()?, compare, output)
-        }
-        Command::Receipts(Receipts::Verify(verify)) => {
-            receipts::verify(&layout()?, verify, output)
-        }
+        Command::Batch(Batch::Compare(compare)) => batch::compare_with(&layout()?, compare, output),
+        Command::Receipts(Receipts::Verify(verify)) => receipts::verify(&layout()?, verify, output),
         Command::Model(Model::Inspect(at)) => model::inspect(&args.state, at, output).await,
         Command::Model(Model::Verify(verify)) => model::verify(&args.state, verify, output).await,
         Command::Model(Model::Diff(diff)) => model_diff::diff(&args.state, diff, output).await,

@@ -16,7 +16,11 @@ use crate::{
     output::Output,
 };
 
-pub(crate) fn verify(layout: &Layout, args: &ReceiptsVerify, output: Output) -> Result<(), Failure> {
+pub(crate) fn verify(
+    layout: &Layout,
+    args: &ReceiptsVerify,
+    output: Output,
+) -> Result<(), Failure> {
     let verified = verify_folder(layout, &args.results, &args.batch)?;
     let receipts = verified.run().receipts();
     let assurance = verified.assurance().to_string();
@@ -53,16 +57,20 @@ pub(crate) fn verify_folder(
     let trust = open_trust(layout, now)?;
     sealift_results_folder::verify(results, batch, &trust, &user_public(layout)?, now).map_err(
         |error| {
-            Failure::new(ExitCode::Unverified, format!("`{}` is not verified", results.display()))
-                .remedy("do not use these results; fetch the folder again from the run")
-                .because(error)
+            Failure::new(
+                ExitCode::Unverified,
+                format!("`{}` is not verified", results.display()),
+            )
+            .remedy("do not use these results; fetch the folder again from the run")
+            .because(error)
         },
     )
 }
 
 fn user_public(layout: &Layout) -> Result<VerifyingKey, Failure> {
     let fact = "cannot use the user's signing key";
-    let der = key_file::read(&layout.user().join(USER_SIGN)).or_fail(ExitCode::Environment, fact)?;
+    let der =
+        key_file::read(&layout.user().join(USER_SIGN)).or_fail(ExitCode::Environment, fact)?;
     let key = SigningKey::from_pkcs8(&der).or_fail(ExitCode::Environment, fact)?;
     Ok(key.public())
 }

@@ -72,36 +72,51 @@ pub(crate) async fn report(layout: &Layout, args: &Report, output: Output) -> Re
 
 fn read<T: DeserializeOwned>(path: &Path, made_by: &str) -> Result<T, Failure> {
     let bytes = fs::read(path).map_err(|source| Failure::unreadable(path, source))?;
-    serde_json::from_slice(&bytes)
-        .or_fail(ExitCode::Input, format!("`{}` is not what `{made_by}` prints", path.display()))
+    serde_json::from_slice(&bytes).or_fail(
+        ExitCode::Input,
+        format!("`{}` is not what `{made_by}` prints", path.display()),
+    )
 }
 
 /// A member of what the run's `seal` job left.
 fn sealed_fact(run: &RunReport, member: &str) -> Result<Value, Failure> {
     let seal = run.jobs.iter().find(|job| job.kind.starts_with("seal@"));
-    let output = seal.and_then(|job| job.tasks.first()).and_then(|task| task.output.as_ref());
-    output.and_then(|output| output.get(member)).cloned().ok_or_else(|| {
-        Failure::new(ExitCode::Input, format!("run {} sealed no model", run.summary.id))
+    let output = seal
+        .and_then(|job| job.tasks.first())
+        .and_then(|task| task.output.as_ref());
+    output
+        .and_then(|output| output.get(member))
+        .cloned()
+        .ok_or_else(|| {
+            Failure::new(
+                ExitCode::Input,
+                format!("run {} sealed no model", run.summary.id),
+            )
             .remedy("name a finished run of a pipeline with a `seal` job")
-    })
+        })
 }
 
 fn seconds(run: &RunReport) -> BTreeMap<String, f64> {
     let took = |start: u64, end: u64| end.saturating_sub(start) as f64 / 1000.0;
-    let jobs = run.jobs.iter().filter_map(|job| {
-        Some((job.name.clone(), took(job.started_ms?, job.settled_ms?)))
-    });
+    let jobs = run
+        .jobs
+        .iter()
+        .filter_map(|job| Some((job.name.clone(), took(job.started_ms?, job.settled_ms?))));
     jobs.collect()
 }
 
 fn print(summary: &Summary, output: Output) {
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let text = |name: &str, value: String| vec![name.to_owned(), value];
-    let count = |value: &Value, name: &str| value.get(name).map_or_else(String::new, Value::to_string);
+    let count =
+        |value: &Value, name: &str| value.get(name).map_or_else(String::new, Value::to_string);
     let Summary { tensors, bytes, .. } = summary;
     let mut rows = vec![
         text("rows scored", summary.rows.to_string()),
-        text("agreement with expected labels", percent(summary.label_agreement)),
+        text(
+            "agreement with expected labels",
+            percent(summary.label_agreement),
+        ),
     ];
     if let Some(share) = summary.integer_reference_agreement {
         rows.push(text("agreement with the integer reference", percent(share)));
@@ -111,7 +126,12 @@ fn print(summary: &Summary, output: Output) {
     }
     rows.push(text(
         "tensors plain | sealed | fhe",
-        format!("{} | {} | {}", count(tensors, "plain"), count(tensors, "sealed"), count(tensors, "fhe")),
+        format!(
+            "{} | {} | {}",
+            count(tensors, "plain"),
+            count(tensors, "sealed"),
+            count(tensors, "fhe")
+        ),
     ));
     rows.push(text(
         "bytes before and after",
@@ -121,6 +141,9 @@ fn print(summary: &Summary, output: Output) {
         rows.push(text(&format!("seconds in {job}"), format!("{seconds:.2}")));
     }
     rows.push(text("assurance", summary.assurance.clone()));
-    rows.push(text("receipts verified", summary.receipts_verified.to_string()));
+    rows.push(text(
+        "receipts verified",
+        summary.receipts_verified.to_string(),
+    ));
     output.line(table(&rows).trim_end());
 }

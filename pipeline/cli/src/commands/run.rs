@@ -51,11 +51,18 @@ pub(crate) async fn resume(layout: &Layout, args: &Resume, output: Output) -> Re
 }
 
 async fn newest_unfinished(reader: &sealift_store::Reader) -> Result<RunId, Failure> {
-    let unsettled = reader.unsettled().await.or_fail(ExitCode::Environment, "cannot list runs")?;
-    unsettled.into_iter().next_back().map(|run| run.id).ok_or_else(|| {
-        Failure::new(ExitCode::Usage, "no run is unfinished")
-            .remedy("`sealift runs` lists finished ones; `sealift run` starts one")
-    })
+    let unsettled = reader
+        .unsettled()
+        .await
+        .or_fail(ExitCode::Environment, "cannot list runs")?;
+    unsettled
+        .into_iter()
+        .next_back()
+        .map(|run| run.id)
+        .ok_or_else(|| {
+            Failure::new(ExitCode::Usage, "no run is unfinished")
+                .remedy("`sealift runs` lists finished ones; `sealift run` starts one")
+        })
 }
 
 /// Waits for the run while looking after children and signals.
@@ -99,8 +106,9 @@ async fn settle(
                 return Err(stopped(run, "the run was stopped"));
             }
             Event::Waited(Err(error)) => {
-                return Err(Failure::new(ExitCode::Environment, "the run log is not usable")
-                    .because(error));
+                return Err(
+                    Failure::new(ExitCode::Environment, "the run log is not usable").because(error),
+                );
             }
             Event::Signal if asked => return Err(stopped(run, "the run was stopped at once")),
             Event::Signal => {
@@ -129,29 +137,36 @@ fn heard(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 }
 
 fn stopped(run: &RunId, fact: impl Into<String>) -> Failure {
-    Failure::new(ExitCode::RunStopped, fact)
-        .remedy(format!("nothing is lost; go on with `sealift resume {run}`"))
+    Failure::new(ExitCode::RunStopped, fact).remedy(format!(
+        "nothing is lost; go on with `sealift resume {run}`"
+    ))
 }
 
 fn verdict(summary: &RunSummary) -> Result<(), Failure> {
     match summary.status {
         RunStatus::Succeeded => Ok(()),
-        RunStatus::Stopped => Err(Failure::new(ExitCode::RunStopped, "an undo failed")
-            .remedy(format!(
+        RunStatus::Stopped => Err(Failure::new(ExitCode::RunStopped, "an undo failed").remedy(
+            format!(
                 "remove what `sealift show {0}` says is left, then `sealift resume {0}`",
                 summary.id
-            ))),
+            ),
+        )),
         _ => {
             let fact = match &summary.cause {
-                Some(Cause::Failed { job: Some(job), failure }) => {
+                Some(Cause::Failed {
+                    job: Some(job),
+                    failure,
+                }) => {
                     format!("job `{job}` failed: {}", failure.fact)
                 }
                 Some(Cause::Failed { job: None, failure }) => failure.fact.clone(),
                 Some(Cause::Cancelled) => "the run was cancelled".to_owned(),
                 None => "the run did not succeed".to_owned(),
             };
-            Err(Failure::new(ExitCode::RunFailed, fact)
-                .remedy(format!("`sealift show {0}` says why; `sealift logs {0}` what was done", summary.id)))
+            Err(Failure::new(ExitCode::RunFailed, fact).remedy(format!(
+                "`sealift show {0}` says why; `sealift logs {0}` what was done",
+                summary.id
+            )))
         }
     }
 }

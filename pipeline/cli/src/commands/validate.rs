@@ -36,7 +36,11 @@ pub(crate) fn validate(file: &Path, output: Output) -> Result<(), Failure> {
     if !resolved.warnings().is_empty() {
         output.note(resolved.warnings().to_string());
     }
-    output.line(format!("{}: definition `{}` is valid", file.display(), resolved.name()));
+    output.line(format!(
+        "{}: definition `{}` is valid",
+        file.display(),
+        resolved.name()
+    ));
     Ok(())
 }
 
@@ -44,16 +48,26 @@ pub(crate) fn validate(file: &Path, output: Output) -> Result<(), Failure> {
 pub(crate) fn plan(file: &Path, inputs: &[String], output: Output) -> Result<(), Failure> {
     let plan = planned(file, inputs, output)?;
     output.document(&plan);
-    output.line(format!("{} (definition {})", plan.definition, &plan.definition_sha256[..12]));
+    output.line(format!(
+        "{} (definition {})",
+        plan.definition,
+        &plan.definition_sha256[..12]
+    ));
     output.line("\ninputs");
-    let inputs = plan.inputs.iter().map(|(name, value)| vec![format!("  {name}"), text(value)]);
+    let inputs = plan
+        .inputs
+        .iter()
+        .map(|(name, value)| vec![format!("  {name}"), text(value)]);
     output.line(table(&inputs.collect::<Vec<_>>()));
     output.line("jobs, in an order that respects their needs");
     let ordered = plan
         .topological_order()
         .or_fail(ExitCode::Unexpected, "a checked definition has no order")?;
     let is_finally = |job: &PlannedJob| plan.finally.iter().any(|other| other.name == job.name);
-    let rows: Vec<_> = ordered.into_iter().map(|job| job_row(job, is_finally(job))).collect();
+    let rows: Vec<_> = ordered
+        .into_iter()
+        .map(|job| job_row(job, is_finally(job)))
+        .collect();
     output.line(table(&rows));
     output.line("Nothing was run and nothing was written.");
     Ok(())
@@ -71,11 +85,17 @@ pub(crate) fn resolve(file: &Path, output: Output) -> Result<Resolved, Failure> 
 pub(crate) fn planned(file: &Path, inputs: &[String], output: Output) -> Result<Plan, Failure> {
     let resolved = resolve(file, output)?;
     let given = given_inputs(inputs)?;
-    let here = std::env::current_dir()
-        .or_fail(ExitCode::Environment, "cannot find the working folder")?;
+    let here =
+        std::env::current_dir().or_fail(ExitCode::Environment, "cannot find the working folder")?;
     let definition = absolute_folder(file, &here);
     resolved
-        .plan(given, Folders { definition: &definition, given: &here })
+        .plan(
+            given,
+            Folders {
+                definition: &definition,
+                given: &here,
+            },
+        )
         .map_err(|diagnostics| mistakes(file, &diagnostics, output))
 }
 
@@ -112,8 +132,11 @@ fn mistakes(file: &Path, diagnostics: &Diagnostics, output: Output) -> Failure {
     output.note(diagnostics.to_string());
     let count = diagnostics.len() + diagnostics.omitted();
     let noun = if count == 1 { "mistake" } else { "mistakes" };
-    Failure::new(ExitCode::Definition, format!("{} has {count} {noun}", file.display()))
-        .remedy("nothing was run; mend them and try again")
+    Failure::new(
+        ExitCode::Definition,
+        format!("{} has {count} {noun}", file.display()),
+    )
+    .remedy("nothing was run; mend them and try again")
 }
 
 fn job_row(job: &PlannedJob, finally: bool) -> Vec<String> {
@@ -146,5 +169,7 @@ fn job_row(job: &PlannedJob, finally: bool) -> Vec<String> {
 }
 
 fn text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), ToOwned::to_owned)
 }

@@ -34,7 +34,8 @@ pub(super) struct F32 {
     sums: Vec<Sums<f32>>,
 }
 
-/// y = W·x in int8 by `vpdpbusd`: w + 128 is unsigned, 128·Σx is taken off.
+/// Σ (w + 128)·x in int8 by `vpdpbusd`. The constant 128·Σx, one subtraction per output, is not
+/// taken off: the peer does slightly less than a layer would.
 pub(super) struct Int8 {
     d_in: usize,
     batch: usize,

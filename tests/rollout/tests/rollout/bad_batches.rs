@@ -1,10 +1,14 @@
 //! Batches and results that somebody changed, swapped or may not open.
 //!
-//! What only an attacker with the protocol's own keys could send is spoiled one thing at a time
-//! where the receiver is tested: a replayed or reused nonce, a report of another root, changed
-//! init-data and evidence for another key in `workers/key-manager/tests/service/handshake.rs`,
-//! partitions of another user's batch in `batches.rs` beside it, relayed challenges in
-//! `workers/confidential/tests/guest`.
+//! What only an attacker inside the protocol could send is spoiled where its receiver is tested,
+//! against a real key manager and real guests. In `workers/key-manager/tests/service`:
+//! `evidence_replayed_under_a_new_nonce_is_refused`, `a_nonce_is_used_up_by_a_wrong_answer`,
+//! `a_report_of_another_root_is_refused`, `a_guest_with_another_measurement_is_refused`,
+//! `init_data_with_one_thing_changed_is_refused`,
+//! `a_victims_partition_in_another_users_batch_is_not_unwrapped` and
+//! `a_partition_swapped_between_two_batches_of_one_user_is_not_unwrapped`. In
+//! `workers/confidential/tests/guest`:
+//! `the_digest_of_a_relayed_key_manager_challenge_cannot_be_obtained`.
 
 use std::{fs, path::Path};
 
@@ -27,8 +31,9 @@ fn exchange(folder: &Path, first: &str, second: &str) {
 
 fn files_of(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
     names.sort_unstable();
     names
 }
@@ -41,7 +46,11 @@ fn swapped_partitions_of_a_batch_folder_are_refused() {
     let names = files_of(&partitions);
     exchange(&partitions, &names[0], &names[1]);
     let output = deployment.run(TABULAR, &batch.folder, &[]);
-    output.assert_job_failed("partition", "is not the partition that the batch lists", PARTITION_REMEDY);
+    output.assert_job_failed(
+        "partition",
+        "is not the partition that the batch lists",
+        PARTITION_REMEDY,
+    );
     deployment.assert_no_process_left();
     exchange(&partitions, &names[0], &names[1]);
     deployment.assert_usable("2");
@@ -56,7 +65,11 @@ fn a_truncated_partition_is_refused() {
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let output = deployment.run(TABULAR, &batch.folder, &[]);
-    output.assert_job_failed("partition", "is not the partition that the batch lists", PARTITION_REMEDY);
+    output.assert_job_failed(
+        "partition",
+        "is not the partition that the batch lists",
+        PARTITION_REMEDY,
+    );
     deployment.assert_usable("2");
 }
 
@@ -97,7 +110,11 @@ fn a_partition_replayed_from_another_batch_is_not_scored() {
     let batch = deployment.seal_rows(TABULAR, 4, 4);
     let output = resumed_with_other_partitions(&deployment, &batch, |uploaded| {
         let partitions = other.folder.join("partitions");
-        fs::copy(partitions.join(&files_of(&partitions)[0]), uploaded.join("0.age")).unwrap();
+        fs::copy(
+            partitions.join(&files_of(&partitions)[0]),
+            uploaded.join("0.age"),
+        )
+        .unwrap();
     });
     output.assert_job_failed("score", SWAPPED, "");
     deployment.assert_no_process_left();
@@ -121,14 +138,20 @@ fn results_are_not_redirected_by_editing_a_signed_batch() {
     envelope["payload"] = BASE64_STANDARD.encode(payload.to_string()).into();
     fs::write(&document, envelope.to_string()).unwrap();
     let output = deployment.run(TABULAR, &foreign, &[]);
-    output.assert_job_failed("partition", "not a batch document signed by the user's key", "seal the batch again");
+    output.assert_job_failed(
+        "partition",
+        "not a batch document signed by the user's key",
+        "seal the batch again",
+    );
     deployment.assert_usable("2");
 }
 
 /// The envelope and the document in it.
 fn signed(path: &Path) -> (Value, Value) {
     let envelope: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let payload = BASE64_STANDARD
+        .decode(envelope["payload"].as_str().unwrap())
+        .unwrap();
     let payload = serde_json::from_slice(&payload).unwrap();
     (envelope, payload)
 }
@@ -153,7 +176,11 @@ fn results_open_for_their_user_alone_and_unchanged() {
 
     let identity = deployment.state().join("user/age");
     let own = fs::read(&identity).unwrap();
-    fs::write(&identity, fs::read(stranger.state().join("user/age")).unwrap()).unwrap();
+    fs::write(
+        &identity,
+        fs::read(stranger.state().join("user/age")).unwrap(),
+    )
+    .unwrap();
     let refused = open(&deployment, &results, &batch.folder);
     refused.assert_refused(UNVERIFIED, "does not open with this identity", "user/age");
     fs::write(&identity, own).unwrap();
@@ -162,7 +189,11 @@ fn results_open_for_their_user_alone_and_unchanged() {
     copy_folder(&results, &swapped);
     exchange(&swapped, "00000.age", "00001.age");
     let refused = open(&deployment, &swapped, &batch.folder);
-    refused.assert_refused(UNVERIFIED, "is not the file that the receipt", "fetch the folder again");
+    refused.assert_refused(
+        UNVERIFIED,
+        "is not the file that the receipt",
+        "fetch the folder again",
+    );
 
     fs::remove_file(swapped.join("receipts.json")).unwrap();
     let refused = open(&deployment, &swapped, &batch.folder);
@@ -174,7 +205,11 @@ fn results_open_for_their_user_alone_and_unchanged() {
 fn rows_that_are_no_rows_are_refused() {
     let deployment = Deployment::new();
     let rows = deployment.path("rows.jsonl");
-    fs::write(&rows, "{\"custom_id\":\"a\",\"body\":{\"features\":[1,2]}}\nnot JSON\n").unwrap();
+    fs::write(
+        &rows,
+        "{\"custom_id\":\"a\",\"body\":{\"features\":[1,2]}}\nnot JSON\n",
+    )
+    .unwrap();
     let out = deployment.path("rows.batch");
     let output = deployment.seal_batch(&rows, TABULAR.name, 4, &out);
     output.assert_refused(INPUT, "line 2", "");

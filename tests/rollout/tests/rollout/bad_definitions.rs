@@ -10,8 +10,15 @@ const DEFINITION: i32 = 3;
 const USAGE: i32 = 2;
 
 fn run(deployment: &Deployment, definition: &Path, inputs: &[&str]) -> Output {
-    let inputs = inputs.iter().flat_map(|input| ["--input", input]).map(OsStr::new);
-    deployment.sealift([OsStr::new("run"), definition.as_ref()].into_iter().chain(inputs))
+    let inputs = inputs
+        .iter()
+        .flat_map(|input| ["--input", input])
+        .map(OsStr::new);
+    deployment.sealift(
+        [OsStr::new("run"), definition.as_ref()]
+            .into_iter()
+            .chain(inputs),
+    )
 }
 
 /// It was refused for one mistake, whose message, place and remedy are given.
@@ -23,7 +30,10 @@ fn assert_mistake(output: &Output, message: &str) -> Value {
     let text = said["mistakes"].to_string();
     assert!(text.contains(message), "nobody said `{message}`: {said:#}");
     assert!(text.contains("\"line\""), "{said:#}");
-    assert!(text.contains("\"help\"") || text.contains("\"remedy\""), "{said:#}");
+    assert!(
+        text.contains("\"help\"") || text.contains("\"remedy\""),
+        "{said:#}"
+    );
     said
 }
 
@@ -46,7 +56,11 @@ fn a_definition_with_an_unknown_kind_is_refused_with_the_place() {
     let deployment = Deployment::new();
     let definition = deployment.path("unknown.yaml");
     let text = fs::read_to_string(TABULAR.definition()).unwrap();
-    fs::write(&definition, text.replace("uses: publish@1", "uses: publisch@1")).unwrap();
+    fs::write(
+        &definition,
+        text.replace("uses: publish@1", "uses: publisch@1"),
+    )
+    .unwrap();
     assert_mistake(&run(&deployment, &definition, &["batch=b"]), "publisch@1");
     assert_nothing_ran(&deployment);
 }

@@ -9,9 +9,13 @@ use std::{
     process::Command,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
+
 use crate::harness::{Deployment, Running, TABULAR};
 
 const ENVIRONMENT: i32 = 8;
+const UNVERIFIED: i32 = 7;
 const ACCEPT: &str = "sealift reference accept --simulated";
 
 #[test]
@@ -20,7 +24,11 @@ fn a_state_folder_below_a_file_is_refused() {
     let file = deployment.path("file");
     fs::write(&file, "").unwrap();
     let mut command = Command::new(deployment.binary("sealift"));
-    command.arg("--json").arg("--state").arg(file.join("state")).arg("init");
+    command
+        .arg("--json")
+        .arg("--state")
+        .arg(file.join("state"))
+        .arg("init");
     let output = Running::start(&mut command).wait();
     output.assert_refused(ENVIRONMENT, "/file`", "check that the folder");
     deployment.assert_usable("1");
@@ -40,7 +48,11 @@ fn a_state_folder_that_others_can_reach_is_refused() {
     let batch = deployment.seal_rows(TABULAR, 4, 4);
     fs::set_permissions(deployment.state(), Permissions::from_mode(0o750)).unwrap();
     let output = deployment.run(TABULAR, &batch.folder, &[]);
-    output.assert_refused(ENVIRONMENT, "others can reach the state folder", "chmod 700");
+    output.assert_refused(
+        ENVIRONMENT,
+        "others can reach the state folder",
+        "chmod 700",
+    );
     fs::set_permissions(deployment.state(), Permissions::from_mode(0o700)).unwrap();
     deployment.assert_usable("1");
 }
@@ -73,7 +85,11 @@ fn a_taken_port_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut running = vec!["run".into(), TABULAR.definition().into_os_string()];
-    running.extend(["--key-manager-listen".into(), address.as_str().into(), "--input".into()]);
+    running.extend([
+        "--key-manager-listen".into(),
+        address.as_str().into(),
+        "--input".into(),
+    ]);
     running.push(format!("batch={}", batch.folder.display()).into());
     running.extend(["--input", "output_policy=dangerous_full_scores"].map(Into::into));
     let output = deployment.sealift(&running);
@@ -102,11 +118,20 @@ fn a_second_engine_on_one_state_folder_is_refused() {
 fn a_missing_binary_is_refused() {
     let deployment = Deployment::with_own_binaries();
     let batch = deployment.seal_rows(TABULAR, 4, 4);
-    for name in ["sealift-key-manager", "sealift-owner", "sealift-operator", "sealift-confidential"] {
+    for name in [
+        "sealift-key-manager",
+        "sealift-owner",
+        "sealift-operator",
+        "sealift-confidential",
+    ] {
         let (path, aside) = (deployment.binary(name), deployment.path("aside"));
         fs::rename(&path, &aside).unwrap();
         let output = deployment.run(TABULAR, &batch.folder, &[]);
-        output.assert_refused(ENVIRONMENT, &format!("`{name}` is not beside"), "build every binary");
+        output.assert_refused(
+            ENVIRONMENT,
+            &format!("`{name}` is not beside"),
+            "build every binary",
+        );
         deployment.assert_no_process_left();
         fs::rename(&aside, &path).unwrap();
     }
@@ -137,7 +162,9 @@ fn a_binary_of_another_build_is_refused_until_it_is_accepted() {
         let fact = format!("`{name}` is of another build than this state folder accepts");
         output.assert_refused(ENVIRONMENT, &fact, ACCEPT);
         deployment.assert_no_process_left();
-        deployment.sealift(["reference", "accept", "--simulated"]).assert_success();
+        deployment
+            .sealift(["reference", "accept", "--simulated"])
+            .assert_success();
     }
     deployment.assert_usable("1");
 }
@@ -151,8 +178,39 @@ fn a_guest_with_another_measurement_gets_no_key_until_it_is_accepted() {
     running.until_job("assess", "active");
     rebuild(&deployment, "sealift-confidential");
     let output = running.wait();
-    output.assert_job_failed("provision", "refused by the key manager", "accept the new measurements");
+    output.assert_job_failed(
+        "provision",
+        "refused by the key manager",
+        "accept the new measurements",
+    );
     deployment.assert_no_process_left();
-    deployment.sealift(["reference", "accept", "--simulated"]).assert_success();
+    deployment
+        .sealift(["reference", "accept", "--simulated"])
+        .assert_success();
     deployment.assert_usable("2");
+}
+
+#[test]
+fn a_changed_trust_folder_is_refused_until_the_owner_signs_it_again() {
+    let deployment = Deployment::new();
+    let (rows, _) = TABULAR.rows(4, deployment.folder());
+    for name in ["init-template.json", "guest-reference-values.json"] {
+        let path = deployment.state().join("trust").join(name);
+        let mut envelope: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        // Every signature fails over one more byte.
+        let payload = BASE64_STANDARD
+            .decode(envelope["payload"].as_str().unwrap())
+            .unwrap();
+        envelope["payload"] = BASE64_STANDARD
+            .encode([payload.as_slice(), b" "].concat())
+            .into();
+        fs::write(&path, envelope.to_string()).unwrap();
+        let output = deployment.seal_batch(&rows, TABULAR.name, 4, &deployment.path("refused"));
+        output.assert_refused(UNVERIFIED, "what the owner signed", ACCEPT);
+        assert!(!deployment.path("refused").exists());
+        deployment
+            .sealift(["reference", "accept", "--simulated"])
+            .assert_success();
+    }
+    deployment.assert_usable("1");
 }

@@ -7,9 +7,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{
-    Deployment, Output, TABULAR, binaries::copy_folder, safetensors::Tensors,
-};
+use crate::harness::{Deployment, Output, TABULAR, binaries::copy_folder, safetensors::Tensors};
 
 const WEIGHTS: &str = "model.safetensors";
 /// What a person is told about a file that is not whole.
@@ -21,8 +19,11 @@ fn rolled_out(deployment: &Deployment, spoil: impl FnOnce(&Path)) -> Output {
     copy_folder(&TABULAR.folder(), &model);
     spoil(&model.join(WEIGHTS));
     let batch = deployment.seal_rows(TABULAR, 4, 4);
-    let output =
-        deployment.run(TABULAR, &batch.folder, &[&format!("model={}", model.display())]);
+    let output = deployment.run(
+        TABULAR,
+        &batch.folder,
+        &[&format!("model={}", model.display())],
+    );
     deployment.assert_no_process_left();
     output
 }
@@ -55,27 +56,48 @@ fn truncated_weights_are_refused() {
 #[test]
 fn a_corrupt_header_is_refused() {
     let spoil = |path: &Path| rewrite(path, |bytes| bytes[8..40].fill(0xff));
-    assert_refused(spoil, "assess", "the header is not safetensors JSON", INCOMPLETE);
+    assert_refused(
+        spoil,
+        "assess",
+        "the header is not safetensors JSON",
+        INCOMPLETE,
+    );
 }
 
 #[test]
 fn a_header_over_its_limit_is_refused() {
     let over = 100_000_001_u64;
-    let spoil = |path: &Path| rewrite(path, |bytes| bytes[..8].copy_from_slice(&over.to_le_bytes()));
-    assert_refused(spoil, "assess", "more than the limit of 100,000,000", INCOMPLETE);
+    let spoil = |path: &Path| {
+        rewrite(path, |bytes| {
+            bytes[..8].copy_from_slice(&over.to_le_bytes())
+        })
+    };
+    assert_refused(
+        spoil,
+        "assess",
+        "more than the limit of 100,000,000",
+        INCOMPLETE,
+    );
 }
 
 #[test]
 fn tensors_that_share_bytes_are_refused() {
     // What a writer of tied tensors leaves: two names, one range.
     let spoil = |path: &Path| change_tensors(path, |tensors| tensors.tie("tied", "layers.0.bias"));
-    assert_refused(spoil, "assess", "bodies may neither overlap nor leave gaps", INCOMPLETE);
+    assert_refused(
+        spoil,
+        "assess",
+        "bodies may neither overlap nor leave gaps",
+        INCOMPLETE,
+    );
 }
 
 #[test]
 fn weights_that_are_no_numbers_are_refused() {
     let spoil = |path: &Path| {
-        change_tensors(path, |tensors| tensors.values("layers.0.weight")[7] = f32::NAN);
+        change_tensors(path, |tensors| {
+            tensors.values("layers.0.weight")[7] = f32::NAN
+        });
     };
     let fact = "element 7 of tensor `layers.0.weight` is NaN or infinite";
     assert_refused(spoil, "seal", fact, "nothing was published");
@@ -85,7 +107,12 @@ fn weights_that_are_no_numbers_are_refused() {
 fn a_model_without_its_output_layer_is_refused() {
     let spoil = |path: &Path| change_tensors(path, |tensors| tensors.remove("classifier.weight"));
     let fact = "the model has no tensor `classifier.weight`";
-    assert_refused(spoil, "assess", fact, "which models and heads README.md lists");
+    assert_refused(
+        spoil,
+        "assess",
+        fact,
+        "which models and heads README.md lists",
+    );
 }
 
 /// Publishes version 1, dies before a guest has read it, and resumes after `spoil` changed the

@@ -47,14 +47,27 @@ impl Finished {
         let jobs = shown["jobs"].as_array().unwrap();
         let tasks = jobs.iter().flat_map(|job| {
             let name = job["name"].as_str().unwrap();
-            job["tasks"].as_array().unwrap().iter().map(move |task| (name, task))
+            job["tasks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(move |task| (name, task))
         });
         let now: BTreeMap<_, _> = tasks
             .filter(|(_, task)| task["status"] == "succeeded")
-            .map(|(job, task)| ((job.to_owned(), task["index"].as_u64().unwrap()), task.clone()))
+            .map(|(job, task)| {
+                (
+                    (job.to_owned(), task["index"].as_u64().unwrap()),
+                    task.clone(),
+                )
+            })
             .collect();
         for (key, before) in &self.0 {
-            assert_eq!(now.get(key), Some(before), "{key:?} was finished and has changed");
+            assert_eq!(
+                now.get(key),
+                Some(before),
+                "{key:?} was finished and has changed"
+            );
         }
         self.0 = now;
     }
@@ -66,8 +79,10 @@ fn name_of(event: &Value) -> String {
         Some("log") => {
             // Addresses, digests and numbers in a line belong to the attempt.
             let line = event["line"].as_str().unwrap_or_default();
-            let words: Vec<_> =
-                line.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit())).collect();
+            let words: Vec<_> = line
+                .split(' ')
+                .filter(|word| !word.contains(|c: char| c.is_ascii_digit()))
+                .collect();
             format!("log {} {}", event["task"], words.join(" "))
         }
         _ => event.to_string(),
@@ -133,8 +148,19 @@ fn assert_ended_by(victim: Victim, killed: bool, succeeded: bool, output: &Outpu
     }
 }
 
-/// One run, one version, one counted receipt per partition, every row answered once.
+/// One run, one version, one success per task, one counted receipt per partition, every row
+/// answered once.
 fn assert_once(deployment: &Deployment, batch: &Batch) {
+    let shown = deployment.show();
+    for job in shown["jobs"].as_array().unwrap() {
+        for task in job["tasks"].as_array().unwrap() {
+            let attempts = task["attempts"].as_array().unwrap();
+            let succeeded = attempts
+                .iter()
+                .filter(|attempt| attempt["status"] == "succeeded");
+            assert_eq!(succeeded.count(), 1, "{}: {task:#}", job["name"]);
+        }
+    }
     let runs = deployment.sealift(["runs"]);
     runs.assert_success();
     assert_eq!(runs.documents().len(), 1);
@@ -153,14 +179,20 @@ fn published_versions(deployment: &Deployment) -> usize {
 fn assert_interrupted(kills: &[String], jobs: &[&str]) {
     for job in jobs {
         let named = format!("\"job\":\"{job}\"");
-        assert!(kills.iter().any(|kill| kill.contains(&named)), "never in `{job}`: {kills:#?}");
+        assert!(
+            kills.iter().any(|kill| kill.contains(&named)),
+            "never in `{job}`: {kills:#?}"
+        );
     }
 }
 
 #[test]
 fn a_run_survives_the_death_of_its_engine_at_every_event() {
     let kills = killed_at_every_event(Victim::Engine);
-    assert_interrupted(&kills, &["seal", "publish", "provision", "attest", "score", "merge"]);
+    assert_interrupted(
+        &kills,
+        &["seal", "publish", "provision", "attest", "score", "merge"],
+    );
 }
 
 #[test]
@@ -184,7 +216,10 @@ fn a_run_survives_the_death_of_the_key_manager_at_every_event() {
 #[test]
 fn a_run_survives_the_death_of_every_process_at_every_event() {
     let kills = killed_at_every_event(Victim::Everything);
-    assert_interrupted(&kills, &["seal", "publish", "provision", "attest", "score", "merge"]);
+    assert_interrupted(
+        &kills,
+        &["seal", "publish", "provision", "attest", "score", "merge"],
+    );
 }
 
 #[test]
@@ -193,7 +228,10 @@ fn a_guest_that_dies_is_replaced_and_its_run_goes_on() {
     let batch = deployment.seal_rows(TABULAR, 20, 20 / PARTITIONS);
     let mut running = deployment.start_run(TABULAR, &batch.folder, &[]);
     running.until_job("attest", "succeeded");
-    assert!(deployment.kill("sealift-confidential"), "the attested guest runs");
+    assert!(
+        deployment.kill("sealift-confidential"),
+        "the attested guest runs"
+    );
     running.until(|event| event["job"] == "score" && event["done"] == 1);
     deployment.kill("sealift-confidential");
     running.wait().assert_success();

@@ -1,6 +1,11 @@
 //! Whole rollouts with the binaries of this build: what a user types, what a crash leaves, what a
 //! bad input gets told, and that no secret stands anywhere.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
 mod bad_batches;
 mod bad_definitions;
 mod bad_environment;

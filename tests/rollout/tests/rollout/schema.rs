@@ -2,7 +2,9 @@
 
 use std::{fs, process::Command};
 
-use crate::harness::{Deployment, Running, TABULAR, TINY_BERT, binaries::prepared, fixtures::workspace};
+use crate::harness::{
+    Deployment, Running, TABULAR, TINY_BERT, binaries::prepared, fixtures::workspace,
+};
 
 fn assert_printed_as_committed(binary: &str, file: &str) {
     let mut command = Command::new(prepared().binaries().join(binary));

@@ -15,8 +15,15 @@ fn started(deployment: &Deployment) -> (Batch, Running) {
 
 fn assert_stopped_and_resumed(deployment: &Deployment, batch: &Batch, running: Running) {
     let output = running.wait();
-    let run = deployment.show()["summary"]["id"].as_str().unwrap().to_owned();
-    output.assert_refused(STOPPED, "the run was stopped", &format!("sealift resume {run}"));
+    let run = deployment.show()["summary"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    output.assert_refused(
+        STOPPED,
+        "the run was stopped",
+        &format!("sealift resume {run}"),
+    );
     deployment.assert_no_process_left();
     let status = deployment.sealift(["status"]).json();
     assert_eq!(status["running"], false);
@@ -52,7 +59,10 @@ fn stop_from_another_process_ends_a_run_that_can_be_resumed() {
     running.until_job("seal", "active");
     let status = deployment.sealift(["status"]).json();
     assert_eq!(status["running"], true);
-    assert_eq!(status["engine"]["pid"].as_i64(), Some(running.pid().as_raw_nonzero().get().into()));
+    assert_eq!(
+        status["engine"]["pid"].as_i64(),
+        Some(running.pid().as_raw_nonzero().get().into())
+    );
     let stop = deployment.sealift(["stop"]).json();
     assert_eq!(stop["stopped"], true);
     assert_stopped_and_resumed(&deployment, &batch, running);

@@ -35,7 +35,10 @@ async fn an_operator_recognises_the_guest_on_its_own_connection() {
         report_data: attested_keys_report_data(Role::Guest, nonce.as_bytes(), &keys),
         host_data: *world.init_data().digest().as_bytes(),
     };
-    world.verifier().appraise(&said.evidence, &expected, NOW).unwrap();
+    world
+        .verifier()
+        .appraise(&said.evidence, &expected, NOW)
+        .unwrap();
 }
 
 /// An operator wants evidence for the key manager's challenge with a key of its own: then the

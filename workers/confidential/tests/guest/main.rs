@@ -1,5 +1,8 @@
 //! Guests against a real key manager, over real loopback TLS, under a simulated AMD-SP.
-#![expect(clippy::unwrap_used, reason = "a step of a test that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step of a test that fails is a test that fails"
+)]
 
 mod boot;
 mod challenge;

@@ -10,7 +10,14 @@ use sealift_sealed_model::Protection;
 use crate::world::{MODEL, Running, VERSION, World};
 
 async fn status(running: &Running) -> Status {
-    running.connect().await.get(STATUS_PATH).await.unwrap().json().unwrap()
+    running
+        .connect()
+        .await
+        .get(STATUS_PATH)
+        .await
+        .unwrap()
+        .json()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -35,17 +42,26 @@ async fn a_guest_reports_how_far_it_is() {
     let grant = after.session_grant.clone().unwrap();
     assert_eq!(certificate.document().session_grant_sha256, grant.digest());
     let (phase, shown) = ("serving".into(), Some(certificate.envelope().clone()));
-    let expected =
-        Status { phase, guest_certificate: shown, session_grant: Some(grant), ..before };
+    let expected = Status {
+        phase,
+        guest_certificate: shown,
+        session_grant: Some(grant),
+        ..before
+    };
     assert_eq!(after, expected);
 }
 
 #[tokio::test]
 async fn a_guest_of_another_build_is_refused_for_good() {
     let world = World::new().await;
-    let running = Running::start(world.boot_inputs_with([0x33; 48])).await.unwrap();
+    let running = Running::start(world.boot_inputs_with([0x33; 48]))
+        .await
+        .unwrap();
     running.guest.start().await;
-    assert_eq!(running.phase(), Phase::Failed(FailReason::RefusedByKeyManager));
+    assert_eq!(
+        running.phase(),
+        Phase::Failed(FailReason::RefusedByKeyManager)
+    );
     let status = status(&running).await;
     assert_eq!(status.phase, "failed");
     assert_eq!(status.reason.as_deref(), Some("refused by the key manager"));
@@ -55,7 +71,9 @@ async fn a_guest_of_another_build_is_refused_for_good() {
 #[tokio::test]
 async fn a_version_with_another_manifest_than_the_measured_one_is_not_opened() {
     let world = World::new().await;
-    let other = world.owner.seal(&world.folder.path().join("other"), Protection::Sealed);
+    let other = world
+        .owner
+        .seal(&world.folder.path().join("other"), Protection::Sealed);
     fs::remove_dir_all(world.store()).unwrap();
     world.owner.publish(&other.version, &world.store()).await;
     let running = world.guest().await;

@@ -11,16 +11,16 @@ use std::{
 
 use sealift_encrypted_batch::OutputPolicy;
 use sealift_evidence::Tee;
-use sealift_init_data::{InitTemplate, SlotPatterns, TemplateParts, TemplateTexts};
 use sealift_fhe_key::{LayerKeys, PlainLayer};
 use sealift_fhe_layer::{ParameterSet, ScaleRange};
+use sealift_init_data::{InitTemplate, SlotPatterns, TemplateParts, TemplateTexts};
 use sealift_kbs_protocol::{FheBundle, Signer, command::Approval};
 use sealift_model_store::ModelStore;
 use sealift_quantised_head::quantise_rows;
 use sealift_sealed_model::{
-    FetchedVersion, FheTensor, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
-    SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan, VersionFacts,
-    seal_version,
+    FetchedVersion, FheTensor, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan,
+    PublishKey, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
+    VersionFacts, seal_version,
 };
 use sealift_signed_document::{
     Delegation, Digest, Document, Envelope, PublicKey, Role, SigningKey, sign,
@@ -61,8 +61,11 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn new() -> Self {
-        let (root, admin, witness) =
-            (SigningKey::generate(), SigningKey::generate(), SigningKey::generate());
+        let (root, admin, witness) = (
+            SigningKey::generate(),
+            SigningKey::generate(),
+            SigningKey::generate(),
+        );
         let admin_key = PublicKey::Ed25519(admin.public());
         let witness_key = PublicKey::Ed25519(witness.public());
         Self {
@@ -77,11 +80,17 @@ impl Owner {
     }
 
     pub(crate) fn signer(&self) -> Signer<'_> {
-        Signer { key: &self.admin, delegation: &self.admin_delegation }
+        Signer {
+            key: &self.admin,
+            delegation: &self.admin_delegation,
+        }
     }
 
     pub(crate) fn witness(&self) -> Signer<'_> {
-        Signer { key: &self.witness, delegation: &self.witness_delegation }
+        Signer {
+            key: &self.witness,
+            delegation: &self.witness_delegation,
+        }
     }
 
     pub(crate) fn approve<D: Document>(&self, document: &D) -> Approval {
@@ -93,7 +102,12 @@ impl Owner {
 
     /// The publish key under `root`, for `role`.
     pub(crate) fn publish_delegation_by(&self, root: &SigningKey, role: Role) -> Envelope {
-        delegate(root, role, PublicKey::P256(self.publish.public().to_spki_der()), &[])
+        delegate(
+            root,
+            role,
+            PublicKey::P256(self.publish.public().to_spki_der()),
+            &[],
+        )
     }
 
     pub(crate) fn publish_delegation(&self) -> Envelope {
@@ -104,11 +118,17 @@ impl Owner {
     pub(crate) fn seal(&self, out: &Path, head: Protection) -> Sealed {
         let source = SourceModel::open(&fixture().join("model.safetensors")).unwrap();
         let planned = |name: &str| TensorPlan {
-            protection: if name.starts_with(HEAD) { head } else { Protection::Sealed },
+            protection: if name.starts_with(HEAD) {
+                head
+            } else {
+                Protection::Sealed
+            },
             role: "weight".parse().unwrap(),
         };
-        let plan: ProtectionPlan =
-            source.tensors().map(|t| (t.entry.name.clone(), planned(&t.entry.name))).collect();
+        let plan: ProtectionPlan = source
+            .tensors()
+            .map(|t| (t.entry.name.clone(), planned(&t.entry.name)))
+            .collect();
         let (layers, fhe) = match head {
             Protection::Fhe => encrypted_head(&source),
             _ => (Vec::new(), BTreeMap::new()),
@@ -135,7 +155,10 @@ impl Owner {
                 plan_sha256: Digest::of(b"plan"),
                 tool: "sealift".into(),
             },
-            keys: SealingKeys { publish: &self.publish, header: &self.header },
+            keys: SealingKeys {
+                publish: &self.publish,
+                header: &self.header,
+            },
             options: SealOptions::default(),
         };
         let version = seal_version(request, out, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -154,7 +177,10 @@ impl Owner {
         let files = Arc::new(FolderFiles::new(&version.folder));
         let verified = FetchedVersion::new(files).unwrap().verify(&pinned).unwrap();
         let store = ModelStore::in_folder(store).unwrap();
-        store.publish(&verified, &mut |_| ControlFlow::Continue(())).await.unwrap();
+        store
+            .publish(&verified, &mut |_| ControlFlow::Continue(()))
+            .await
+            .unwrap();
     }
 }
 
@@ -167,8 +193,17 @@ pub(crate) struct Sealed {
 /// Encrypts the fixture's head for homomorphic evaluation.
 fn encrypted_head(source: &SourceModel) -> (Vec<FheTensor>, BTreeMap<String, FheBundle>) {
     let values = |name: &str| -> Vec<f32> {
-        let bytes = source.tensor(&format!("{HEAD}.{name}")).unwrap().read().unwrap();
-        bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
+        let bytes = source
+            .tensor(&format!("{HEAD}.{name}"))
+            .unwrap()
+            .read()
+            .unwrap();
+        bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|value| f32::from_le_bytes(*value))
+            .collect()
     };
     let (weight, bias) = (values("weight"), values("bias"));
     let rows = quantise_rows(&weight, weight.len() / bias.len()).unwrap();
@@ -187,7 +222,9 @@ fn encrypted_head(source: &SourceModel) -> (Vec<FheTensor>, BTreeMap<String, Fhe
         meta: encrypted.meta,
         group: "head".parse().unwrap(),
         role: "head".parse().unwrap(),
-        replaces: ["weight", "bias"].map(|name| format!("{HEAD}.{name}")).into(),
+        replaces: ["weight", "bias"]
+            .map(|name| format!("{HEAD}.{name}"))
+            .into(),
         body: Box::new(encrypted.body),
     };
     let bundle = FheBundle::from_bytes(secrets.to_bytes()).with_labels(labels);
@@ -221,5 +258,14 @@ pub(crate) const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 fn delegate(root: &SigningKey, role: Role, key: PublicKey, types: &[&str]) -> Envelope {
     let types = types.iter().map(ToString::to_string).collect();
-    sign(&Delegation { role, key, types, not_after: LATER }, root).unwrap()
+    sign(
+        &Delegation {
+            role,
+            key,
+            types,
+            not_after: LATER,
+        },
+        root,
+    )
+    .unwrap()
 }

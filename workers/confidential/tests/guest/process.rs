@@ -63,12 +63,21 @@ async fn the_executable_announces_itself_and_serves_the_model() {
     assert_eq!(said.tls_spki_sha256, connection.peer_spki());
 
     let limits = fs::read_to_string(format!("/proc/{}/limits", guest.child().id())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(
+        core.split_whitespace().collect::<Vec<_>>()[4..6],
+        ["0", "0"]
+    );
 
     // The log tells when the phase changes, so that nothing has to be polled.
     let log = BufReader::new(guest.child().stderr.take().unwrap()).lines();
-    let serving = log.map(Result::unwrap).find(|line| line.contains("\"serving\"")).unwrap();
+    let serving = log
+        .map(Result::unwrap)
+        .find(|line| line.contains("\"serving\""))
+        .unwrap();
     assert!(serving.contains("\"level\":\"INFO\""), "{serving}");
     let status: Status = connection.get(STATUS_PATH).await.unwrap().json().unwrap();
     assert_eq!(status.phase, "serving");
@@ -82,7 +91,13 @@ async fn the_executable_ends_with_its_code_and_one_line_when_it_is_refused() {
     other.push(b'\n');
     let mut guest = launch(&world, &executable, &other);
     let mut printed = String::new();
-    guest.child().stderr.take().unwrap().read_to_string(&mut printed).unwrap();
+    guest
+        .child()
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut printed)
+        .unwrap();
     assert_eq!(guest.child().wait().unwrap().code(), Some(7));
     assert_eq!(printed.lines().count(), 1, "{printed}");
     assert!(printed.contains("this guest was started with"), "{printed}");

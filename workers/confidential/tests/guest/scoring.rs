@@ -7,8 +7,8 @@ use sealift_confidential::{
     FailReason, FailureBody, FailureCode, Phase, SCORE_PATH, ScoreAnswer, ScoreRequest,
 };
 use sealift_encrypted_batch::{
-    AgeIdentity, CertifiedReceiptKey, OpenedResults, RowFault, SealedBatch, VerifiedBatch, open_results,
-    verify_receipt,
+    AgeIdentity, CertifiedReceiptKey, OpenedResults, RowFault, SealedBatch, VerifiedBatch,
+    open_results, verify_receipt,
 };
 use sealift_kbs_protocol::{GuestCertificate, SessionGrant};
 use sealift_sealed_model::Protection;
@@ -32,7 +32,11 @@ impl User {
         let (key, results) = (SigningKey::generate(), AgeIdentity::generate());
         let to = world.granted(&key, seq).await;
         let batch = world.upload(&rows(5), &to, &key, &results);
-        Self { key, results, batch }
+        Self {
+            key,
+            results,
+            batch,
+        }
     }
 
     fn dispatch(&self, partition: u32) -> ScoreRequest {
@@ -42,9 +46,14 @@ impl User {
     /// Verifies the chain from receipt to key manager and opens the results.
     fn open(&self, world: &World, answer: &ScoreAnswer) -> OpenedResults {
         let identity = world.appraised.identity().unwrap();
-        let grant = answer.session_grant.verify::<SessionGrant>(identity).unwrap();
-        let certificate =
-            answer.guest_certificate.verify::<GuestCertificate>(identity).unwrap();
+        let grant = answer
+            .session_grant
+            .verify::<SessionGrant>(identity)
+            .unwrap();
+        let certificate = answer
+            .guest_certificate
+            .verify::<GuestCertificate>(identity)
+            .unwrap();
         assert_eq!(certificate.document().session_grant_sha256, grant.digest());
         let facts = grant.document();
         let certified = CertifiedReceiptKey {
@@ -68,7 +77,12 @@ impl User {
 }
 
 async fn post(running: &Running, body: &Value) -> (StatusCode, Value) {
-    let answer = running.connect().await.post_json(SCORE_PATH, body).await.unwrap();
+    let answer = running
+        .connect()
+        .await
+        .post_json(SCORE_PATH, body)
+        .await
+        .unwrap();
     (answer.status, answer.json().unwrap())
 }
 
@@ -102,7 +116,10 @@ async fn a_batch_is_scored_into_results_that_only_the_user_opens() {
     for (partition, count) in [(0, 3), (1, 2)] {
         let answer = scored(&running, &user.dispatch(partition)).await;
         assert!(answer.counted);
-        assert_eq!((answer.rows.read, answer.rows.ok, answer.rows.error), (count, count, 0));
+        assert_eq!(
+            (answer.rows.read, answer.rows.ok, answer.rows.error),
+            (count, count, 0)
+        );
         let opened = user.open(&world, &answer);
         labels.extend(opened.rows().iter().map(|row| row.label.clone().unwrap()));
     }
@@ -118,7 +135,11 @@ async fn a_batch_is_scored_under_an_encrypted_head() {
     let answer = scored(&running, &user.dispatch(0)).await;
     assert!(answer.counted);
     let opened = user.open(&world, &answer);
-    let labels: Vec<_> = opened.rows().iter().map(|row| row.label.clone().unwrap()).collect();
+    let labels: Vec<_> = opened
+        .rows()
+        .iter()
+        .map(|row| row.label.clone().unwrap())
+        .collect();
     assert_eq!(labels, expected_labels()[..3]);
 }
 
@@ -130,10 +151,20 @@ async fn a_row_without_an_activation_is_a_fault_under_an_encrypted_head() {
     let to = world.granted(&key, 5).await;
     let narrow = "{\"custom_id\":\"a\",\"body\":{\"features\":[1.0]}}\n";
     let batch = world.upload(narrow, &to, &key, &results);
-    let user = User { key, results, batch };
+    let user = User {
+        key,
+        results,
+        batch,
+    };
     let answer = scored(&running, &user.dispatch(0)).await;
-    assert_eq!((answer.rows.read, answer.rows.ok, answer.rows.error), (1, 0, 1));
-    assert_eq!(user.open(&world, &answer).rows()[0].label, Err(RowFault::WrongWidth));
+    assert_eq!(
+        (answer.rows.read, answer.rows.ok, answer.rows.error),
+        (1, 0, 1)
+    );
+    assert_eq!(
+        user.open(&world, &answer).rows()[0].label,
+        Err(RowFault::WrongWidth)
+    );
 }
 
 #[tokio::test]
@@ -165,13 +196,24 @@ async fn a_guest_without_a_model_asks_to_come_back_until_it_failed() {
     let running = world.guest().await;
     let (status, body) = refused(&running, &user.dispatch(0)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!((body.code, body.retryable), (FailureCode::ModelNotReady, true));
+    assert_eq!(
+        (body.code, body.retryable),
+        (FailureCode::ModelNotReady, true)
+    );
 
-    let failed = Running::start(world.boot_inputs_with([0x33; 48])).await.unwrap();
+    let failed = Running::start(world.boot_inputs_with([0x33; 48]))
+        .await
+        .unwrap();
     failed.guest.start().await;
-    assert_eq!(failed.phase(), Phase::Failed(FailReason::RefusedByKeyManager));
+    assert_eq!(
+        failed.phase(),
+        Phase::Failed(FailReason::RefusedByKeyManager)
+    );
     let (_, body) = refused(&failed, &user.dispatch(0)).await;
-    assert_eq!((body.code, body.retryable), (FailureCode::ModelNotReady, false));
+    assert_eq!(
+        (body.code, body.retryable),
+        (FailureCode::ModelNotReady, false)
+    );
 }
 
 #[tokio::test]
@@ -197,7 +239,11 @@ async fn a_dispatch_with_a_recipient_or_any_other_member_is_refused() {
     for member in ["batch", "user_key", "partition", "run", "attempt"] {
         let mut request = good.clone();
         request.as_object_mut().unwrap().remove(member);
-        assert_eq!(post(&running, &request).await.0, StatusCode::BAD_REQUEST, "{member}");
+        assert_eq!(
+            post(&running, &request).await.0,
+            StatusCode::BAD_REQUEST,
+            "{member}"
+        );
     }
     let mut request = good;
     request["run"] = json!("a run\n");
@@ -217,8 +263,14 @@ async fn a_swapped_or_replayed_partition_is_refused_before_an_attempt_is_spent()
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let spoiled = [
-        ("another partition of the batch", fs::read(object(&user, 1)).unwrap()),
-        ("a partition of another batch", fs::read(object(&victim, 0)).unwrap()),
+        (
+            "another partition of the batch",
+            fs::read(object(&user, 1)).unwrap(),
+        ),
+        (
+            "a partition of another batch",
+            fs::read(object(&victim, 0)).unwrap(),
+        ),
         ("one bit", flipped),
         ("cut off", good[..good.len() - 1].to_vec()),
     ];
@@ -270,7 +322,10 @@ async fn a_batch_that_the_operator_signed_is_refused_by_the_key_manager() {
     .unwrap();
     let (status, body) = refused(&running, &dispatch(&forged, &operator, 0)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    assert_eq!((body.code, body.retryable), (FailureCode::RefusedByKeyManager, false));
+    assert_eq!(
+        (body.code, body.retryable),
+        (FailureCode::RefusedByKeyManager, false)
+    );
     // A refused call is no refused guest.
     assert_eq!(running.phase(), Phase::Serving);
     assert!(!world.store().join("results").exists());
@@ -284,8 +339,18 @@ async fn a_row_of_another_width_is_a_fault_in_a_complete_result() {
     let to = world.granted(&key, 5).await;
     let narrow = "{\"custom_id\":\"a\",\"body\":{\"features\":[1.0]}}\n";
     let batch = world.upload(narrow, &to, &key, &results);
-    let user = User { key, results, batch };
+    let user = User {
+        key,
+        results,
+        batch,
+    };
     let answer = scored(&running, &user.dispatch(0)).await;
-    assert_eq!((answer.rows.read, answer.rows.ok, answer.rows.error), (1, 0, 1));
-    assert_eq!(user.open(&world, &answer).rows()[0].label, Err(RowFault::WrongWidth));
+    assert_eq!(
+        (answer.rows.read, answer.rows.ok, answer.rows.error),
+        (1, 0, 1)
+    );
+    assert_eq!(
+        user.open(&world, &answer).rows()[0].label,
+        Err(RowFault::WrongWidth)
+    );
 }

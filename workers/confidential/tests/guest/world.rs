@@ -52,7 +52,10 @@ pub(crate) const LEASE: u64 = 600;
 
 const KM_MEASUREMENT: [u8; 48] = [0x11; 48];
 pub(crate) const GUEST_MEASUREMENT: [u8; 48] = [0x22; 48];
-const BUDGET: Budget = Budget { rows: 1_000, answer_bits: u64::MAX >> 12 };
+const BUDGET: Budget = Budget {
+    rows: 1_000,
+    answer_bits: u64::MAX >> 12,
+};
 
 /// A verifier at [`NOW`].
 pub(crate) struct Appraiser(Verifier);
@@ -67,7 +70,10 @@ impl EvidenceAppraiser for Appraiser {
         report_data: &[u8; 64],
         host_data: &[u8; 32],
     ) -> Result<AppraisedEvidence, Refusal> {
-        let expected = Expected { report_data: *report_data, host_data: *host_data };
+        let expected = Expected {
+            report_data: *report_data,
+            host_data: *host_data,
+        };
         self.0.appraise(evidence, &expected, NOW)
     }
 }
@@ -105,7 +111,10 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let sp = SimulatedSp::create(&folder.path().join("sp"), NOW).unwrap();
         let owner = Owner::new();
-        let Sealed { version: sealed, fhe } = owner.seal(&folder.path().join("sealed"), head);
+        let Sealed {
+            version: sealed,
+            fhe,
+        } = owner.seal(&folder.path().join("sealed"), head);
         owner.publish(&sealed, &folder.path().join("store")).await;
         let clock = Arc::new(AtomicU64::new(NOW));
         let (km_url, config) = start_key_manager(&folder, &sp, &owner, &clock).await;
@@ -124,7 +133,16 @@ impl World {
             km_tls_sha256: km.tls_spki_sha256().await.unwrap(),
         };
         let world = Self {
-            folder, sp, owner, sealed, km, appraised, registered, guests, guests_sha256, km_url,
+            folder,
+            sp,
+            owner,
+            sealed,
+            km,
+            appraised,
+            registered,
+            guests,
+            guests_sha256,
+            km_url,
             clock,
         };
         world.register(fhe).await;
@@ -140,8 +158,16 @@ impl World {
         let km_id = self.registered.km_id.clone();
         let model = MODEL.parse().unwrap();
         for (seq, content, approval) in [
-            (1, InstallKind::InitTemplate, self.owner.approve(&template())),
-            (2, InstallKind::ReferenceValues, self.owner.approve(&self.guests)),
+            (
+                1,
+                InstallKind::InitTemplate,
+                self.owner.approve(&template()),
+            ),
+            (
+                2,
+                InstallKind::ReferenceValues,
+                self.owner.approve(&self.guests),
+            ),
         ] {
             let install = Install {
                 km_id: km_id.clone(),
@@ -151,7 +177,10 @@ impl World {
                 content,
                 document_sha256: Digest::of(b""),
             };
-            self.km.install(&self.appraised, &signers, install, approval).await.unwrap();
+            self.km
+                .install(&self.appraised, &signers, install, approval)
+                .await
+                .unwrap();
         }
         let register = Register {
             km_id: km_id.clone(),
@@ -165,14 +194,23 @@ impl World {
             template_sha256: self.registered.template_sha256,
             reference_values_sha256: self.guests_sha256,
             output_policy: POLICY,
-            budgets: Budgets { per_user: BUDGET, per_version: BUDGET },
+            budgets: Budgets {
+                per_user: BUDGET,
+                per_version: BUDGET,
+            },
             min_assurance: Assurance::Simulated,
-            lease: Lease { guests: 16, seconds: LEASE },
+            lease: Lease {
+                guests: 16,
+                seconds: LEASE,
+            },
             bundle_sha256: Digest::of(b""),
         };
         let kek = SecretBytes::from_bytes(*self.sealed.kek.expose());
         let bundle = KeyBundle { kek, fhe };
-        self.km.register(&self.appraised, &signers, register, &bundle).await.unwrap();
+        self.km
+            .register(&self.appraised, &signers, register, &bundle)
+            .await
+            .unwrap();
         let activate = Activate {
             km_id,
             seq: 4,
@@ -182,15 +220,24 @@ impl World {
             manifest_sha256: self.sealed.manifest_sha256,
         };
         let (open, kind) = (&self.appraised, CommandKind::Activate);
-        self.km.change(open, &signers, kind, &activate).await.unwrap();
+        self.km
+            .change(open, &signers, kind, &activate)
+            .await
+            .unwrap();
     }
 
     /// Moves log time on; the witness has seen everything until then.
     pub(crate) async fn at(&self, time: u64) {
-        let seen = TreeHead { size: 0, root: empty_root() };
+        let seen = TreeHead {
+            size: 0,
+            root: empty_root(),
+        };
         self.clock.store(time, Ordering::SeqCst);
         let checkpoint = self.km.checkpoint(&self.appraised, &seen).await.unwrap();
-        self.km.cosign(&checkpoint, self.owner.witness(), time).await.unwrap();
+        self.km
+            .cosign(&checkpoint, self.owner.witness(), time)
+            .await
+            .unwrap();
     }
 
     /// The init-data of a guest of the registered version.
@@ -253,7 +300,11 @@ impl World {
             not_after: LATER,
         };
         let signers: [Signer<'_>; 1] = [self.owner.signer()];
-        let ack = self.km.grant(&self.appraised, &signers, &grant).await.unwrap();
+        let ack = self
+            .km
+            .grant(&self.appraised, &signers, &grant)
+            .await
+            .unwrap();
         let identity = self.appraised.identity().unwrap();
         GrantRecipient::accept(&ack, identity, &user.public()).unwrap()
     }
@@ -288,7 +339,9 @@ impl World {
         let folder = folder.path().join("batch");
         let options = self.seal_options(results);
         let batch = seal_batch(rows.as_bytes(), to, user, &options, &folder).unwrap();
-        let objects = self.store().join(format!("batches/{}", batch.envelope.digest()));
+        let objects = self
+            .store()
+            .join(format!("batches/{}", batch.envelope.digest()));
         fs::create_dir_all(&objects).unwrap();
         for entry in &batch.batch.partitions {
             let from = folder.join(partition_file(entry.index));
@@ -301,7 +354,10 @@ impl World {
 /// The first `count` rows of the fixture.
 pub(crate) fn rows(count: usize) -> String {
     let text = fs::read_to_string(fixture().join("rows.jsonl")).unwrap();
-    text.lines().take(count).flat_map(|line| [line, "\n"]).collect()
+    text.lines()
+        .take(count)
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 pub(crate) fn dispatch(batch: &Envelope, user: &SigningKey, partition: u32) -> ScoreRequest {
@@ -324,8 +380,9 @@ impl Running {
     pub(crate) async fn start(inputs: BootInputs) -> Result<Self, BootError> {
         let guest = Guest::new(Boot::new(inputs)?, THREADS);
         let address = "127.0.0.1:0".parse().unwrap();
-        let server =
-            Server::bind(address, guest.boot().certificate(), SERVER_LIMITS).await.unwrap();
+        let server = Server::bind(address, guest.boot().certificate(), SERVER_LIMITS)
+            .await
+            .unwrap();
         let url = format!("https://{}", server.address()).parse().unwrap();
         guest.listening();
         tokio::spawn(server.serve(guest.router(), std::future::pending()));
@@ -342,7 +399,9 @@ impl Running {
 }
 
 pub(crate) async fn connect(url: &ServerUrl) -> Connection {
-    Connection::open_unverified(url, ClientLimits::DOCUMENTS).await.unwrap()
+    Connection::open_unverified(url, ClientLimits::DOCUMENTS)
+        .await
+        .unwrap()
 }
 
 async fn start_key_manager(
@@ -368,9 +427,14 @@ async fn start_key_manager(
     let now = Arc::new(move || clock.load(Ordering::SeqCst));
     let state = folder.path().join("km");
     let km = KeyManager::boot(state, init_data.as_str(), attester, now).unwrap();
-    let limits = ServerLimits { body_bytes: CALL_BODY_BYTES, ..ServerLimits::DOCUMENTS };
+    let limits = ServerLimits {
+        body_bytes: CALL_BODY_BYTES,
+        ..ServerLimits::DOCUMENTS
+    };
     let address = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(address, km.certificate(), limits).await.unwrap();
+    let server = Server::bind(address, km.certificate(), limits)
+        .await
+        .unwrap();
     let url = format!("https://{}", server.address()).parse().unwrap();
     tokio::spawn(server.serve(km.router(), std::future::pending()));
     (url, parts)
@@ -397,16 +461,24 @@ async fn unlock(
     let grant = UnlockGrant {
         identity: None,
         epoch: 1,
-        head: TreeHead { size: 0, root: empty_root() },
+        head: TreeHead {
+            size: 0,
+            root: empty_root(),
+        },
         time: NOW,
         state_key: &state_key,
     };
-    km.unlock(&locked, owner.witness(), &grant, trust).await.unwrap()
+    km.unlock(&locked, owner.witness(), &grant, trust)
+        .await
+        .unwrap()
 }
 
 fn values(measurement: Measurement) -> ReferenceValues {
     ReferenceValues {
-        measurements: vec![ReferenceMeasurement { name: "test".into(), measurement }],
+        measurements: vec![ReferenceMeasurement {
+            name: "test".into(),
+            measurement,
+        }],
         policy: AppraisalPolicy {
             min_assurance: Assurance::Simulated,
             min_report_version: 3,
@@ -415,7 +487,12 @@ fn values(measurement: Measurement) -> ReferenceValues {
             allow_migration_agent: false,
             allow_smt: true,
             min_tcb: MinimumTcb {
-                milan: Some(ChipTcb { bootloader: 1, tee: 0, snp: 1, microcode: 1 }),
+                milan: Some(ChipTcb {
+                    bootloader: 1,
+                    tee: 0,
+                    snp: 1,
+                    microcode: 1,
+                }),
                 ..MinimumTcb::default()
             },
         },

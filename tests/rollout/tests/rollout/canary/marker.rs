@@ -17,7 +17,10 @@ pub(super) struct Marker(u64);
 
 impl Marker {
     pub(super) fn fresh() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as u64;
         Self(now ^ (u64::from(std::process::id()) << 40))
     }
 
@@ -57,7 +60,7 @@ impl Needles {
     /// One secret and its forms: as it is, in hex, and in base64 wherever it begins.
     pub(super) fn add(&mut self, name: &str, bytes: &[u8]) {
         self.insert(name, bytes);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(bytes);
         self.insert(&format!("{name} in hex"), hex.as_bytes());
         for skipped in 0..3.min(bytes.len()) {
             let whole = &bytes[skipped..];
@@ -91,9 +94,11 @@ impl Needles {
     fn add_decimals(&mut self, name: &str, texts: impl Iterator<Item = String>) {
         for text in texts {
             // With the point, because bare digits turn up in moments and lengths.
-            let Some(point) = text.find('.') else { continue };
+            let Some(point) = text.find('.') else {
+                continue;
+            };
             if text.len() - point > WINDOW {
-                self.insert(&format!("{name} in decimal"), text[point..].as_bytes());
+                self.insert(&format!("{name} in decimal"), &text.as_bytes()[point..]);
             }
         }
     }
@@ -104,7 +109,10 @@ impl Needles {
         if !self.samples.iter().any(|(other, _)| other == name) {
             self.samples.push((name.to_owned(), bytes.to_vec()));
         }
-        self.by_start.entry(start).or_default().push((name.to_owned(), bytes.to_vec()));
+        self.by_start
+            .entry(start)
+            .or_default()
+            .push((name.to_owned(), bytes.to_vec()));
     }
 
     /// Names of what stands in `bytes`.
@@ -147,7 +155,11 @@ impl Needles {
 
     /// One that can stand in a command line.
     pub(super) fn text_sample(&self) -> &str {
-        let (_, bytes) = self.samples.iter().find(|(name, _)| name == "custom_id").unwrap();
+        let (_, bytes) = self
+            .samples
+            .iter()
+            .find(|(name, _)| name == "custom_id")
+            .unwrap();
         std::str::from_utf8(bytes).unwrap()
     }
 }

@@ -45,7 +45,8 @@ impl Plain {
             let custom_id = marker.word();
             needles.add_f64s("features", &features);
             needles.add("custom_id", custom_id.as_bytes());
-            serde_json::json!({ "custom_id": custom_id, "body": { "features": features } }).to_string()
+            serde_json::json!({ "custom_id": custom_id, "body": { "features": features } })
+                .to_string()
         });
         let rows: Vec<_> = rows.collect();
         fs::write(folder.path().join("rows.jsonl"), rows.join("\n") + "\n").unwrap();
@@ -111,28 +112,32 @@ fn assert_nowhere(model: Model, plain: &Plain, head: &str) {
     opened.assert_success();
     let mut said = Watched::from_now();
     said.said(&opened);
-    assert!(!said.find(&plain.needles).is_empty(), "the opened results name their rows");
+    assert!(
+        !said.find(&plain.needles).is_empty(),
+        "the opened results name their rows"
+    );
 }
 
 /// The search finds every form of a secret once it is planted, in every kind of place.
 fn assert_can_be_found(deployment: &Deployment, plain: &Plain) {
-    let watched = |look: &dyn Fn(&mut Watched)| {
-        let mut watched = Watched::from_now();
-        look(&mut watched);
-        watched.find(&plain.needles)
-    };
-    let temporary = tempfile::Builder::new().prefix("planted-").tempdir().unwrap();
+    let temporary = tempfile::Builder::new()
+        .prefix("planted-")
+        .tempdir()
+        .unwrap();
     for folder in [deployment.state().join("logs"), temporary.path().to_owned()] {
         let planted = folder.join("planted");
         fs::write(&planted, plain.needles.samples()).unwrap();
-        let hits = watched(&|watched| watched.look_at_files(deployment.folder()));
+        let mut watched = Watched::from_now();
+        watched.look_at_files(deployment.folder());
         fs::remove_file(&planted).unwrap();
-        let found = hits.into_iter().find(|hit| hit.place == Place::File(planted.clone()));
-        assert_eq!(found.expect("the planted file is found").secrets, plain.needles.forms());
+        let mut hits = watched.find(&plain.needles).into_iter();
+        let found = hits.find(|hit| hit.place == Place::File(planted.clone()));
+        assert_eq!(
+            found.expect("the planted file is found").secrets,
+            plain.needles.forms()
+        );
     }
-    places::assert_processes_are_seen(deployment.folder(), plain.needles.text_sample(), &|look| {
-        !watched(look).is_empty()
-    });
+    places::assert_processes_are_seen(deployment.folder(), &plain.needles);
 }
 
 #[test]
@@ -161,6 +166,9 @@ fn no_secret_of_a_rollout_crosses_the_network_in_the_clear() {
         assert!(found.is_empty(), "in the clear: {found:?}");
         let capture = wire::Capture::start();
         wire::send_over_loopback(&plain.needles.samples());
-        assert_eq!(plain.needles.find_in(&capture.stop()), plain.needles.forms());
+        assert_eq!(
+            plain.needles.find_in(&capture.stop()),
+            plain.needles.forms()
+        );
     }
 }

@@ -59,12 +59,16 @@ impl Watched {
     /// Looks at nothing yet.
     pub(super) fn from_now() -> Self {
         // Files get the time of the last tick of the kernel's clock.
-        Self { since: SystemTime::now() - CLOCK_TICK, looked_at: Vec::new() }
+        Self {
+            since: SystemTime::now() - CLOCK_TICK,
+            looked_at: Vec::new(),
+        }
     }
 
     pub(super) fn said(&mut self, output: &Output) {
         for text in [&output.stdout, &output.stderr] {
-            self.looked_at.push((Place::Printed, text.clone().into_bytes()));
+            self.looked_at
+                .push((Place::Printed, text.clone().into_bytes()));
         }
     }
 
@@ -80,14 +84,20 @@ impl Watched {
         for file in ["cmdline", "environ"] {
             // One that has ended has neither any more.
             let bytes = fs::read(proc.join(file)).unwrap_or_default();
-            self.looked_at.push((Place::Process(format!("{file} of {name}")), bytes));
+            self.looked_at
+                .push((Place::Process(format!("{file} of {name}")), bytes));
         }
-        for descriptor in fs::read_dir(proc.join("fd")).into_iter().flatten().flatten() {
+        for descriptor in fs::read_dir(proc.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = descriptor.path();
             let nameless = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.nlink() == 0);
             if nameless {
                 let bytes = fs::read(&path).unwrap_or_default();
-                self.looked_at.push((Place::Process(format!("nameless file of {name}")), bytes));
+                self.looked_at
+                    .push((Place::Process(format!("nameless file of {name}")), bytes));
             }
         }
     }
@@ -104,7 +114,9 @@ impl Watched {
         // Folders of other users, and what is removed meanwhile, cannot be read and are not ours.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
             if is_plain(&entry.file_name()) {
                 continue;
             }
@@ -121,46 +133,56 @@ impl Watched {
 
     pub(super) fn find(&self, needles: &Needles) -> Vec<Hit> {
         let hits = self.looked_at.iter().filter_map(|(place, bytes)| {
-            let secrets: Vec<_> = needles.find_in(bytes).into_iter().map(str::to_owned).collect();
-            (!secrets.is_empty()).then(|| Hit { place: place.clone(), secrets })
+            let secrets: Vec<_> = needles
+                .find_in(bytes)
+                .into_iter()
+                .map(str::to_owned)
+                .collect();
+            (!secrets.is_empty()).then(|| Hit {
+                place: place.clone(),
+                secrets,
+            })
         });
         hits.collect()
     }
 }
 
-/// A secret in a command line, an environment or a nameless file of a process is found by
-/// `finds`, which is told how to look.
-pub(super) fn assert_processes_are_seen(
-    folder: &Path,
-    secret: &str,
-    finds: &dyn Fn(&dyn Fn(&mut Watched)) -> bool,
-) {
-    let nameless = folder.join("nameless");
-    let spoil: [(&str, &dyn Fn(&mut Command)); 3] = [
-        ("cmdline", &|command| {
-            command.args(["-", secret]);
-        }),
-        ("environ", &|command| {
-            command.env("PLANTED", secret);
-        }),
-        ("nameless file", &|command| {
-            fs::write(&nameless, secret).unwrap();
-            command.stderr(fs::File::open(&nameless).unwrap());
-            fs::remove_file(&nameless).unwrap();
-        }),
-    ];
-    for (place, plant) in spoil {
-        let mut command = Command::new("cat");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        plant(&mut command);
-        let mut child = command.spawn().unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        // Once it repeats something it is `cat`, no longer on the way to it.
-        stdin.write_all(b"?").unwrap();
-        stdout.read_exact(&mut [0]).unwrap();
-        let found = finds(&|watched| watched.look_at_process(Pid::from_child(&child), "cat"));
-        drop(stdin);
-        child.wait().unwrap();
-        assert!(found, "a secret in the {place} of a process was not found");
-    }
+/// A secret in a command line, an environment or a nameless file of a process is found.
+pub(super) fn assert_processes_are_seen(folder: &Path, needles: &Needles) {
+    let secret = needles.text_sample();
+    assert_seen("cmdline", needles, |command| {
+        command.args(["-", secret]);
+    });
+    assert_seen("environ", needles, |command| {
+        command.env("PLANTED", secret);
+    });
+    assert_seen("nameless file", needles, |command| {
+        let nameless = folder.join("nameless");
+        fs::write(&nameless, secret).unwrap();
+        command.stderr(fs::File::open(&nameless).unwrap());
+        fs::remove_file(&nameless).unwrap();
+    });
+}
+
+fn assert_seen(place: &str, needles: &Needles, plant: impl FnOnce(&mut Command)) {
+    let mut command = Command::new("cat");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    plant(&mut command);
+    let mut child = command.spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    // Once it repeats something it is `cat`, no longer on the way to it.
+    stdin.write_all(b"?").unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    let mut watched = Watched::from_now();
+    watched.look_at_process(Pid::from_child(&child), "cat");
+    drop(stdin);
+    child.wait().unwrap();
+    let found = watched.find(needles);
+    assert!(
+        !found.is_empty(),
+        "a secret in the {place} of a process was not found"
+    );
 }

@@ -42,7 +42,10 @@ impl Capture {
         });
         set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES).unwrap();
         let (stopped, stop) = pipe().unwrap();
-        Self { stop, thread: thread::spawn(move || capture(&socket, &stopped)) }
+        Self {
+            stop,
+            thread: thread::spawn(move || capture(&socket, &stopped)),
+        }
     }
 
     /// Everything that crossed since the start, one frame after the other.
@@ -59,10 +62,15 @@ fn capture(socket: &OwnedFd, stopped: &OwnedFd) -> Vec<u8> {
             Ok((length, _)) => frames.extend_from_slice(&frame[..length]),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                let mut waited =
-                    [PollFd::new(socket, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+                let mut waited = [
+                    PollFd::new(socket, PollFlags::IN),
+                    PollFd::new(stopped, PollFlags::IN),
+                ];
                 poll(&mut waited, None).unwrap();
-                let (more, ended) = (!waited[0].revents().is_empty(), !waited[1].revents().is_empty());
+                let (more, ended) = (
+                    !waited[0].revents().is_empty(),
+                    !waited[1].revents().is_empty(),
+                );
                 if ended && !more {
                     assert_eq!(dropped(socket), 0, "the capture has holes");
                     return frames;
@@ -76,7 +84,10 @@ fn capture(socket: &OwnedFd, stopped: &OwnedFd) -> Vec<u8> {
 /// Frames that found no room since the socket was opened.
 #[expect(unsafe_code, reason = "no safe wrapper has this socket option")]
 fn dropped(socket: &OwnedFd) -> u32 {
-    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut statistics = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
     let mut length = size_of_val(&statistics) as libc::socklen_t;
     // SAFETY: both pointers are to values that live here, and `length` is the first one's size.
     let result = unsafe {

@@ -11,8 +11,13 @@ use std::{
 };
 
 /// Every binary of a deployment.
-pub(crate) const BINARIES: [&str; 5] =
-    ["sealift", "sealift-confidential", "sealift-key-manager", "sealift-operator", "sealift-owner"];
+pub(crate) const BINARIES: [&str; 5] = [
+    "sealift",
+    "sealift-confidential",
+    "sealift-key-manager",
+    "sealift-operator",
+    "sealift-owner",
+];
 
 /// Where test processes of one target folder keep what they share.
 const SHARED: &str = env!("CARGO_TARGET_TMPDIR");
@@ -53,13 +58,19 @@ fn prepare() -> Prepared {
     }
     let in_use = File::open(folder.join("in-use")).unwrap();
     in_use.lock_shared().unwrap();
-    Prepared { folder, _in_use: in_use }
+    Prepared {
+        folder,
+        _in_use: in_use,
+    }
 }
 
 /// `target/<profile>`, from the `deps` folder that this test runs in.
 fn built_folder() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let folder = own.parent().and_then(Path::parent).expect("tests run in target/<profile>/deps");
+    let folder = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests run in target/<profile>/deps");
     for name in BINARIES {
         let path = folder.join(name);
         assert!(
@@ -78,7 +89,11 @@ fn fingerprint(built: &Path) -> u64 {
         let metadata = fs::metadata(built.join(name)).unwrap();
         (metadata.len(), metadata.modified().unwrap()).hash(&mut hasher);
     }
-    let days = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let days = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        / 86_400;
     days.hash(&mut hasher);
     hasher.finish()
 }
@@ -97,7 +112,11 @@ fn fill(built: &Path, folder: &Path) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(init.status.success(), "sealift init: {}", String::from_utf8_lossy(&init.stderr));
+    assert!(
+        init.status.success(),
+        "sealift init: {}",
+        String::from_utf8_lossy(&init.stderr)
+    );
     File::create(unfinished.join("in-use")).unwrap();
     fs::rename(&unfinished, folder).unwrap();
 }
@@ -108,7 +127,9 @@ fn remove_unused(shared: &Path) {
         let path = entry.path();
         let is_ours = entry.file_name().to_string_lossy().starts_with("rollout-");
         let unused = || {
-            let Ok(file) = File::open(path.join("in-use")) else { return true };
+            let Ok(file) = File::open(path.join("in-use")) else {
+                return true;
+            };
             file.try_lock().is_ok()
         };
         if is_ours && path.is_dir() && unused() {
@@ -119,6 +140,16 @@ fn remove_unused(shared: &Path) {
 
 /// Copies a folder with modes and times.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "cp -a {} {}",
+        from.display(),
+        to.display()
+    );
 }

@@ -26,15 +26,27 @@ impl Deployment {
     /// An initialised state folder in which nothing has run.
     pub(crate) fn new() -> Self {
         // Short, because a socket's path has at most 107 bytes.
-        let folder = tempfile::Builder::new().prefix("rollout-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("rollout-")
+            .tempdir()
+            .unwrap();
         copy_folder(&prepared().state(), &folder.path().join("state"));
-        Self { folder, binaries: prepared().binaries() }
+        Self {
+            folder,
+            binaries: prepared().binaries(),
+        }
     }
 
     /// A deployment with keys of its own: somebody else's.
     pub(crate) fn of_a_stranger() -> Self {
-        let folder = tempfile::Builder::new().prefix("rollout-").tempdir().unwrap();
-        let deployment = Self { folder, binaries: prepared().binaries() };
+        let folder = tempfile::Builder::new()
+            .prefix("rollout-")
+            .tempdir()
+            .unwrap();
+        let deployment = Self {
+            folder,
+            binaries: prepared().binaries(),
+        };
         deployment.sealift(["init"]).assert_success();
         deployment
     }
@@ -60,7 +72,10 @@ impl Deployment {
 
     /// Makes a new folder beside the state folder.
     pub(crate) fn new_folder(&self, prefix: &str) -> PathBuf {
-        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(self.folder.path()).unwrap();
+        let made = tempfile::Builder::new()
+            .prefix(prefix)
+            .tempdir_in(self.folder.path())
+            .unwrap();
         made.keep()
     }
 
@@ -84,7 +99,11 @@ impl Deployment {
         S: AsRef<OsStr>,
     {
         let mut command = Command::new(self.binary("sealift"));
-        command.arg("--json").arg("--state").arg(self.state()).args(args);
+        command
+            .arg("--json")
+            .arg("--state")
+            .arg(self.state())
+            .args(args);
         Running::start(command.current_dir(self.folder()))
     }
 
@@ -102,10 +121,18 @@ impl Deployment {
         let sources = self.new_folder("rows");
         let (rows_file, expected) = model.rows(rows, &sources);
         let folder = sources.join("batch");
-        let sealed = self.seal_batch(&rows_file, model.name, rows_per_partition, &folder).json();
+        let sealed = self
+            .seal_batch(&rows_file, model.name, rows_per_partition, &folder)
+            .json();
         assert_eq!(sealed["rows"], rows);
         let partitions = rows.div_ceil(rows_per_partition);
-        Batch { folder, expected, rows, partitions, rows_per_partition }
+        Batch {
+            folder,
+            expected,
+            rows,
+            partitions,
+            rows_per_partition,
+        }
     }
 
     /// `sealift batch seal` under full scores.
@@ -129,7 +156,8 @@ impl Deployment {
     pub(crate) fn assert_usable(&self, version: &str) {
         let batch = self.seal_rows(TABULAR, 4, 4);
         let version = format!("model_version={version}");
-        self.run(TABULAR, &batch.folder, &[&version]).assert_success();
+        self.run(TABULAR, &batch.folder, &[&version])
+            .assert_success();
         self.assert_no_process_left();
         assert_eq!(self.assert_results(&batch, None)["label_agreement"], 1.0);
     }
@@ -162,11 +190,20 @@ impl Deployment {
         let results = self.results();
         let opened = self.path("results.jsonl");
         let open = ["batch", "open"].map(OsStr::new);
-        let told = [results.as_os_str(), "--batch".as_ref(), batch.folder.as_ref()];
+        let told = [
+            results.as_os_str(),
+            "--batch".as_ref(),
+            batch.folder.as_ref(),
+        ];
         let out = [OsStr::new("--out"), opened.as_ref()];
         let output = self.sealift(open.into_iter().chain(told).chain(out)).json();
         assert_eq!(output["rows"], batch.rows);
-        let verified = self.sealift(["receipts", "verify"].map(OsStr::new).into_iter().chain(told));
+        let verified = self.sealift(
+            ["receipts", "verify"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain(told),
+        );
         let verified = verified.json();
         assert_eq!(verified["receipts_verified"], batch.partitions);
         assert_eq!(verified["assurance"], "simulated");

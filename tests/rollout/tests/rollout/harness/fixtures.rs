@@ -13,12 +13,16 @@ pub(crate) struct Model {
 }
 
 /// 30–16–2, 171 rows.
-pub(crate) const TABULAR: Model =
-    Model { name: "breast-cancer-mlp", definition: "tabular-scoring.yaml" };
+pub(crate) const TABULAR: Model = Model {
+    name: "breast-cancer-mlp",
+    definition: "tabular-scoring.yaml",
+};
 
 /// Two layers of BERT, 500 sentences.
-pub(crate) const TINY_BERT: Model =
-    Model { name: "tiny-bert-sentiment", definition: "sentiment-rollout.yaml" };
+pub(crate) const TINY_BERT: Model = Model {
+    name: "tiny-bert-sentiment",
+    definition: "sentiment-rollout.yaml",
+};
 
 /// A sealed batch, and what its rows should become.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ impl Model {
 
 /// The workspace's root.
 pub(crate) fn workspace() -> &'static Path {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent);
     root.expect("this package stands in tests/rollout")
 }

@@ -1,11 +1,6 @@
 //! The processes of one deployment, as the kernel lists them.
 
-use std::{
-    fs,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -32,15 +27,25 @@ impl Process {
 pub(crate) fn of(folder: &Path) -> Vec<Process> {
     let mut needle = folder.as_os_str().as_bytes().to_vec();
     needle.push(b'/');
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        Pid::from_raw(pid)
-    });
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            Pid::from_raw(pid)
+        });
     let ours = pids.filter_map(|pid| {
         let executable = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let executable = executable.file_name()?.to_str()?.trim_end_matches(" (deleted)").to_owned();
+        let executable = executable
+            .file_name()?
+            .to_str()?
+            .trim_end_matches(" (deleted)")
+            .to_owned();
         let process = Process { pid, executable };
-        let named = process.read("cmdline").windows(needle.len()).any(|part| part == needle);
+        let named = process
+            .read("cmdline")
+            .windows(needle.len())
+            .any(|part| part == needle);
         (named && process.executable.starts_with("sealift")).then_some(process)
     });
     ours.collect()
@@ -48,7 +53,9 @@ pub(crate) fn of(folder: &Path) -> Vec<Process> {
 
 /// Whether a process ends within `limit`; one that is not there has ended.
 pub(crate) fn ends(pid: Pid, limit: Duration) -> bool {
-    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
     let limit = Timespec::try_from(limit).unwrap();
     let mut waited = [PollFd::new(&handle, PollFlags::IN)];
     poll(&mut waited, Some(&limit)).unwrap() == 1

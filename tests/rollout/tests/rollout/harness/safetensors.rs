@@ -15,21 +15,33 @@ impl Tensors {
     pub(crate) fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let header: Map<String, Value> = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+        let header: Map<String, Value> =
+            serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
         let data = &bytes[8 + header_bytes..];
         let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
         let numbers = |value: &Value| -> Vec<u64> {
-            value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
+            value
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|number| number.as_u64().unwrap())
+                .collect()
         };
         let parsed = tensors.map(|(name, tensor)| {
             assert_eq!(tensor["dtype"], "F32");
             let range = numbers(&tensor["data_offsets"]);
             let (values, rest) = data[range[0] as usize..range[1] as usize].as_chunks();
             assert!(rest.is_empty());
-            let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values = values
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect();
             (name.clone(), numbers(&tensor["shape"]), values)
         });
-        Self { tensors: parsed.collect(), tied: None }
+        Self {
+            tensors: parsed.collect(),
+            tied: None,
+        }
     }
 
     pub(crate) fn write(&self, path: &Path) {
@@ -55,7 +67,9 @@ impl Tensors {
 
     pub(crate) fn values(&mut self, name: &str) -> &mut [f32] {
         let found = self.tensors.iter_mut().find(|(other, ..)| other == name);
-        &mut found.unwrap_or_else(|| panic!("there is no tensor `{name}`")).2
+        &mut found
+            .unwrap_or_else(|| panic!("there is no tensor `{name}`"))
+            .2
     }
 
     /// Writes `name` as a second name of the bytes of `other`.
@@ -66,6 +80,10 @@ impl Tensors {
     pub(crate) fn remove(&mut self, name: &str) {
         let before = self.tensors.len();
         self.tensors.retain(|(other, ..)| other != name);
-        assert_eq!(self.tensors.len() + 1, before, "there is no tensor `{name}`");
+        assert_eq!(
+            self.tensors.len() + 1,
+            before,
+            "there is no tensor `{name}`"
+        );
     }
 }

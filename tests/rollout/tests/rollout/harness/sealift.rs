@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::processes;
 
 /// Longest wait for one line or one end; a loaded machine with a debug build stays far below.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// What a command left; `Debug` is what a failed assertion shows.
 #[derive(Debug)]
@@ -32,13 +32,20 @@ impl Output {
     /// The last JSON document on standard output.
     pub(crate) fn json(&self) -> Value {
         self.assert_success();
-        let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no output: {self:#?}"));
+        let last = self
+            .stdout
+            .lines()
+            .last()
+            .unwrap_or_else(|| panic!("no output: {self:#?}"));
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
     /// Every JSON document on standard output, one per line.
     pub(crate) fn documents(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[track_caller]
@@ -49,7 +56,11 @@ impl Output {
     /// The one failure: `error`, `causes`, `remedy`, `exit_code`.
     #[track_caller]
     pub(crate) fn failure(&self) -> Value {
-        let last = self.stderr.lines().last().unwrap_or_else(|| panic!("no error: {self:#?}"));
+        let last = self
+            .stderr
+            .lines()
+            .last()
+            .unwrap_or_else(|| panic!("no error: {self:#?}"));
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
@@ -123,7 +134,13 @@ impl Running {
             drop(errors.read_to_end(&mut bytes));
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        Self { command: name, child, lines, heard: String::new(), stderr: Some(stderr) }
+        Self {
+            command: name,
+            child,
+            lines,
+            heard: String::new(),
+            stderr: Some(stderr),
+        }
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -162,7 +179,10 @@ impl Running {
     }
 
     fn next_line(&mut self, deadline: Instant) -> Option<String> {
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(line) => {
                 self.heard.push_str(&line);
                 self.heard.push('\n');
@@ -183,7 +203,11 @@ impl Running {
     fn end(&mut self) -> Output {
         let deadline = Instant::now() + LIMIT;
         while self.next_line(deadline).is_some() {}
-        assert!(processes::ends(self.pid(), LIMIT), "{} does not end", self.command);
+        assert!(
+            processes::ends(self.pid(), LIMIT),
+            "{} does not end",
+            self.command
+        );
         let status = self.child.wait().unwrap();
         let stderr = self.stderr.take().map(|thread| thread.join().unwrap());
         Output {
