@@ -15,11 +15,12 @@ endif
 	cargo build --release --locked --workspace --bins
 	@scripts/demo.sh target/release $(MODEL)
 
-# The whole suite, then the demo's own script on the same binaries.
+# The whole suite, then the demo's own script on the same binaries. They are built with the tests, so that both
+# commands agree on features and nothing heavy is built twice.
 test:
 	@scripts/require.sh build test
 	@scripts/announce-build.sh debug "6 to 12 minutes on 2 cores"
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --tests --examples
 	cargo test --locked --workspace
 	@scripts/demo.sh target/debug
 	cargo build --locked --workspace --bins --no-default-features

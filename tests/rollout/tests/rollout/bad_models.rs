@@ -69,8 +69,8 @@ fn a_header_over_its_limit_is_refused() {
     let over = 100_000_001_u64;
     let spoil = |path: &Path| {
         rewrite(path, |bytes| {
-            bytes[..8].copy_from_slice(&over.to_le_bytes())
-        })
+            bytes[..8].copy_from_slice(&over.to_le_bytes());
+        });
     };
     assert_refused(
         spoil,
@@ -96,7 +96,7 @@ fn tensors_that_share_bytes_are_refused() {
 fn weights_that_are_no_numbers_are_refused() {
     let spoil = |path: &Path| {
         change_tensors(path, |tensors| {
-            tensors.values("layers.0.weight")[7] = f32::NAN
+            tensors.values("layers.0.weight")[7] = f32::NAN;
         });
     };
     let fact = "element 7 of tensor `layers.0.weight` is NaN or infinite";
