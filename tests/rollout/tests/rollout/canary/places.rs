@@ -111,6 +111,10 @@ impl Watched {
     }
 
     fn look_below(&mut self, folder: &Path, only_new: bool) {
+        // Build folders tag themselves as caches; a checkout below /tmp has a large one.
+        if folder.join("CACHEDIR.TAG").exists() {
+            return;
+        }
         // Folders of other users, and what is removed meanwhile, cannot be read and are not ours.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
