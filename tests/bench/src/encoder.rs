@@ -1,4 +1,4 @@
-//! Sentences per CPU-second of the MiniLM encoder, against onnxruntime.
+//! Sentences per CPU-second of the MiniLM encoder, against onnxruntime and torch.
 
 use std::{error::Error, fs, path::Path, process::Command};
 
@@ -15,11 +15,31 @@ const MODEL: &str = "target/models/minilm-sentiment";
 /// More words than the model's 128 tokens, so that every row is cut to exactly these.
 const WORDS: usize = 200;
 
-/// Rounds of both engines in turn, of which the fastest of each counts.
+/// Rounds of all engines in turn, of which the fastest of each counts.
 const ROUNDS: usize = 3;
 
 /// CPU-seconds of one measurement, at least.
 const LEAST_SECONDS: f64 = 1.5;
+
+/// Another engine: `script MODEL ROWS SECONDS` prints its sentences per CPU-second.
+struct Peer {
+    name: &'static str,
+    script: &'static str,
+    what: &'static str,
+}
+
+const PEERS: [Peer; 2] = [
+    Peer {
+        name: "onnxruntime",
+        script: "tests/bench/peers/onnxruntime.sh",
+        what: "onnxruntime on the same graph, rows of 128 tokens, one thread",
+    },
+    Peer {
+        name: "torch",
+        script: "tests/bench/peers/torch.sh",
+        what: "Debian's torch with OpenBLAS, rows of 128 tokens, one thread",
+    },
+];
 
 /// Measures rows of 128 tokens one by one and 32 at a time, on one thread.
 pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
@@ -37,22 +57,30 @@ pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
         source,
     )?;
     let mut figures = Vec::new();
-    for (rows, [ours, ratio]) in [
-        (1, ["encoder.b1", "encoder.b1.ratio_onnxruntime"]),
-        (32, ["encoder.b32", "encoder.b32.ratio_onnxruntime"]),
-    ] {
-        let (mut rate, mut peer) = (0.0_f64, 0.0_f64);
-        for _ in 0..ROUNDS {
-            rate = rate.max(our_rate(&body, rows)?);
-            peer = peer.max(onnxruntime_rate(rows)?);
-        }
-        let figure = Figure::new(ours, rate, "sentences per CPU-second", COMMAND).more_is_better();
-        figures.push(figure);
-        let against = "onnxruntime on the same graph, rows of 128 tokens, one thread";
-        let figure = Figure::new(ratio, rate / peer, "ratio", COMMAND).more_is_better();
-        figures.push(figure.against(against));
+    for rows in [1, 32] {
+        let (rate, peers) = fastest(&body, rows)?;
+        let name = format!("encoder.b{rows}");
+        let unit = "sentences per CPU-second";
+        figures.push(Figure::new(name.clone(), rate, unit, COMMAND).more_is_better());
+        figures.extend(PEERS.iter().zip(peers).map(|(peer, theirs)| {
+            let name = format!("{name}.ratio_{}", peer.name);
+            let figure = Figure::new(name, rate / theirs, "ratio", COMMAND);
+            figure.more_is_better().against(peer.what)
+        }));
     }
     Ok(figures)
+}
+
+/// The best rate of ours and of each peer.
+fn fastest(body: &Body, rows: usize) -> Result<(f64, [f64; PEERS.len()]), Box<dyn Error>> {
+    let (mut ours, mut theirs) = (0.0_f64, [0.0_f64; PEERS.len()]);
+    for _ in 0..ROUNDS {
+        ours = ours.max(our_rate(body, rows)?);
+        for (best, peer) in theirs.iter_mut().zip(&PEERS) {
+            *best = best.max(peer.rate(rows)?);
+        }
+    }
+    Ok((ours, theirs))
 }
 
 fn our_rate(body: &Body, rows: usize) -> Result<f64, Box<dyn Error>> {
@@ -77,12 +105,14 @@ fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
     Ok(nanoseconds.parse::<f64>()? / 1e9)
 }
 
-fn onnxruntime_rate(rows: usize) -> Result<f64, Box<dyn Error>> {
-    let output = Command::new("tests/bench/peers/onnxruntime.sh")
-        .args([MODEL, &rows.to_string(), &LEAST_SECONDS.to_string()])
-        .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+impl Peer {
+    fn rate(&self, rows: usize) -> Result<f64, Box<dyn Error>> {
+        let output = Command::new(self.script)
+            .args([MODEL, &rows.to_string(), &LEAST_SECONDS.to_string()])
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
     }
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ResultRow;
 
@@ -85,6 +85,8 @@ pub struct Comparison {
     pub labels_agree: usize,
     /// Of these, rows that were expected to have a label.
     pub labels_expected: usize,
+    /// Rows with another label than the expected one, in the order of the results.
+    pub disagreements: Vec<Disagreement>,
     /// Rows that were answered with an error.
     pub faults: Vec<String>,
     /// Largest difference of a score from its expectation, where both exist.
@@ -93,6 +95,20 @@ pub struct Comparison {
     pub missing: Vec<String>,
     /// Results that nobody expected, and second results for one row.
     pub extra: Vec<String>,
+}
+
+/// A row that was answered with another label than the expected one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Disagreement {
+    /// The name of the row.
+    pub custom_id: String,
+    /// The label that was expected.
+    pub expected: String,
+    /// The label that was given.
+    pub found: String,
+    /// How far apart the two highest expected scores are, where there are at least two: what a
+    /// change of the scores has to bridge to change the label.
+    pub margin: Option<f64>,
 }
 
 impl Comparison {
@@ -135,14 +151,33 @@ impl Comparison {
         if label.is_none() {
             self.faults.push(result.custom_id.clone());
         }
-        if expected.label.is_some() {
+        if let Some(wanted) = &expected.label {
             self.labels_expected += 1;
-            self.labels_agree += usize::from(label == expected.label.as_ref());
+            match label {
+                Some(found) if found == wanted => self.labels_agree += 1,
+                Some(found) => self.disagreements.push(Disagreement {
+                    custom_id: result.custom_id.clone(),
+                    expected: wanted.clone(),
+                    found: found.clone(),
+                    margin: expected.logits.as_deref().and_then(margin),
+                }),
+                None => {}
+            }
         }
         if let (Some(found), Some(wanted)) = (&result.logits, &expected.logits) {
             let error = logit_error(found, wanted);
             self.max_logit_error = Some(self.max_logit_error.map_or(error, |max| max.max(error)));
         }
+    }
+}
+
+/// The highest score minus the second highest.
+fn margin(scores: &[f64]) -> Option<f64> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    match sorted[..] {
+        [first, second, ..] => Some(first - second),
+        _ => None,
     }
 }
 
@@ -198,6 +233,23 @@ mod tests {
             (1, 2)
         );
         assert_eq!(comparison.max_logit_error, Some(0.5));
+    }
+
+    #[test]
+    fn a_row_with_another_label_is_listed_with_the_margin_of_its_expectation() {
+        let rows = [row("a", "yes", &[]), row("b", "no", &[])];
+        let expected = parse_expected(concat!(
+            r#"{"custom_id":"a","expected_label":"no","expected_logits":[1.0,-1.0,0.75]}"#,
+            "\n",
+            r#"{"custom_id":"b","expected_label":"yes"}"#,
+        ))
+        .unwrap();
+        let listed = compare(&rows, &expected).disagreements;
+        let facts: Vec<_> = listed
+            .iter()
+            .map(|row| (row.custom_id.as_str(), row.expected.as_str(), row.margin))
+            .collect();
+        assert_eq!(facts, [("a", "no", Some(0.25)), ("b", "yes", None)]);
     }
 
     #[test]

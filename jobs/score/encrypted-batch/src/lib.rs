@@ -33,7 +33,7 @@ pub use age_header::{AgeHeader, HeaderError, MAX_HEADER_BYTES, MAX_STANZAS};
 pub use age_key::{AgeIdentity, AgeKeyError, AgeRecipient, FileKey};
 pub use age_payload::{PayloadError, open_payload, seal_payload};
 pub use batch::{Batch, BatchError, MAX_PARTITIONS, Partition, VerifiedBatch, guest_policy_sha256};
-pub use compare::{CompareError, Comparison, Expected, compare, parse_expected};
+pub use compare::{CompareError, Comparison, Disagreement, Expected, compare, parse_expected};
 pub use folder::{BATCH_FILE, FolderError, partition_file, read_batch, read_partition};
 pub use grant::{Budget, Grant, GrantAck, GrantAckError, GrantRecipient, VersionScope};
 pub use identifier::{BatchId, GrantId, ParseIdError};

@@ -20,11 +20,11 @@ const ROUND: f32 = 12_582_912.0;
 const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
-/// Adds `bias` to each row of `x` and applies `activation`.
-pub(crate) fn bias_and_activation(arch: Arch, activation: Activation, bias: &[f32], x: &mut [f32]) {
+/// Applies `activation` to each value.
+pub(crate) fn activate(arch: Arch, activation: Activation, x: &mut [f32]) {
     arch.dispatch(|| match activation {
-        Activation::Gelu => each(x, bias, gelu),
-        Activation::Relu => each(x, bias, relu),
+        Activation::Gelu => each(x, gelu),
+        Activation::Relu => each(x, relu),
     });
 }
 
@@ -64,11 +64,9 @@ pub(crate) fn softmax(arch: Arch, width: usize, x: &mut [f32]) {
     reason = "compiled once per vector width, in its caller"
 )]
 #[inline(always)]
-fn each(x: &mut [f32], bias: &[f32], function: impl Fn(f32) -> f32) {
-    for row in x.chunks_exact_mut(bias.len()) {
-        for (value, bias) in row.iter_mut().zip(bias) {
-            *value = function(*value + bias);
-        }
+fn each(x: &mut [f32], function: impl Fn(f32) -> f32) {
+    for value in x {
+        *value = function(*value);
     }
 }
 
@@ -214,7 +212,7 @@ mod tests {
         for spoiled in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for activation in [Activation::Gelu, Activation::Relu] {
                 let mut x = [spoiled; 19];
-                bias_and_activation(Arch::new(), activation, &[0.5; 19], &mut x);
+                activate(Arch::new(), activation, &mut x);
                 assert!(
                     x.iter().all(|value| !value.is_finite()),
                     "{activation:?} {spoiled}"

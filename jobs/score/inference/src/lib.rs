@@ -15,6 +15,7 @@ mod error;
 mod matrix;
 mod mlp;
 mod model;
+mod packed;
 mod tensor_source;
 mod text;
 

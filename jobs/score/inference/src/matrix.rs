@@ -59,15 +59,6 @@ impl<'a> Target<'a> {
 
     /// Replaces what is there with `scale` · `left` · `right`.
     pub(crate) fn set(self, left: Matrix<'_>, right: Matrix<'_>, scale: f32) {
-        self.multiply(left, right, scale, false);
-    }
-
-    /// Adds `left` · `right` to what is there.
-    pub(crate) fn add(self, left: Matrix<'_>, right: Matrix<'_>) {
-        self.multiply(left, right, 1.0, true);
-    }
-
-    fn multiply(self, left: Matrix<'_>, right: Matrix<'_>, scale: f32, keep: bool) {
         assert_eq!(left.columns, right.rows, "the matrices do not fit");
         assert_eq!(
             [self.rows, self.columns],
@@ -86,14 +77,14 @@ impl<'a> Target<'a> {
                 self.values.as_mut_ptr(),
                 1,
                 self.step as isize,
-                keep,
+                false,
                 left.values.as_ptr(),
                 left.column_step as isize,
                 left.row_step as isize,
                 right.values.as_ptr(),
                 right.column_step as isize,
                 right.row_step as isize,
-                1.0,
+                0.0,
                 scale,
                 false,
                 false,
@@ -130,11 +121,11 @@ mod tests {
             Matrix::new(&right, [4, 3], 8).transposed(),
         );
         let mut out = vec![1.0; 5 * 6];
-        Target::new(&mut out, [5, 4], 6).add(left, right);
+        Target::new(&mut out, [5, 4], 6).set(left, right, 2.0);
         for row in 0..5 {
             for column in 0..4 {
                 let terms = (0..3).map(|k| left.values[row * 7 + k] * right.values[column * 8 + k]);
-                let expected = 1.0 + terms.sum::<f32>();
+                let expected = 2.0 * terms.sum::<f32>();
                 assert!((out[row * 6 + column] - expected).abs() < 1e-3);
             }
             assert_eq!(out[row * 6 + 4..row * 6 + 6], [1.0, 1.0]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sealift_encrypted_batch::{
-    AgeIdentity, Assurance, Comparison, GrantRecipient, OutputPolicy, ResultRow, SealOptions,
+    AgeIdentity, Assurance, Comparison, Disagreement, GrantRecipient, OutputPolicy, ResultRow, SealOptions,
     VersionScope, compare, guest_policy_sha256, needed_pad, open_results, parse_expected,
     parse_rows, seal_batch,
 };
@@ -74,7 +74,7 @@ pub(crate) async fn seal(
     let user = user_key(layout)?;
     let key_manager = KeyManager::start(layout, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let granted = granted(layout, &key_manager, &user.public(), arguments)?;
-    let identity = appraised_identity(layout, &key_manager, now).await?;
+    let (identity, assurance) = appraised_identity(layout, &key_manager, now).await?;
     // The recipient comes from whoever granted; only the appraised identity makes it the
     // key manager's.
     let recipient = GrantRecipient::accept(&granted.grant_ack, &identity, &user.public()).or_fail(
@@ -118,7 +118,7 @@ pub(crate) async fn seal(
         "rows": parsed.len(),
         "partitions": sealed.batch.partitions.len(),
         "serials": granted.serials,
-        "assurance": "simulated",
+        "assurance": assurance.to_string(),
     }));
     output.line(format!(
         "{} rows in {} partitions, sealed for guests of `{}` (serials {:?}) into {}",
@@ -129,7 +129,7 @@ pub(crate) async fn seal(
         arguments.out.display()
     ));
     output.line(format!(
-        "recipient {} of the appraised key manager {}; assurance simulated",
+        "recipient {} of the appraised key manager {}; assurance {assurance}",
         recipient.ack().age_recipient,
         recipient.ack().km_id
     ));
@@ -151,12 +151,12 @@ fn granted(
     child::ask(layout, Sibling::Owner, all)
 }
 
-/// The identity key from evidence that this user's own client appraised.
+/// The identity key from evidence that this user's own client appraised, and what that is worth.
 async fn appraised_identity(
     layout: &Layout,
     key_manager: &KeyManager,
     now: u64,
-) -> Result<VerifyingKey, Failure> {
+) -> Result<(VerifyingKey, Assurance), Failure> {
     let trust = open_trust(layout, now)?;
     let url: ServerUrl = key_manager
         .url()
@@ -172,10 +172,11 @@ async fn appraised_identity(
             ExitCode::Unverified,
             "the key manager did not prove what it is",
         )?;
-    appraised
+    let identity = appraised
         .identity()
         .copied()
-        .ok_or_else(|| Failure::new(ExitCode::Unverified, "the key manager has no identity yet"))
+        .ok_or_else(|| Failure::new(ExitCode::Unverified, "the key manager has no identity yet"))?;
+    Ok((identity, appraised.appraisal().assurance()))
 }
 
 pub(crate) fn open(layout: &Layout, arguments: &BatchOpen, output: Output) -> Result<(), Failure> {
@@ -203,9 +204,10 @@ pub(crate) fn open(layout: &Layout, arguments: &BatchOpen, output: Output) -> Re
     match &arguments.out {
         Some(path) => {
             fs::write(path, &jsonl).map_err(|source| Failure::unwritable(path, source))?;
-            output.document(&json!({ "rows": rows, "out": path, "assurance": "simulated" }));
+            let assurance = verified.assurance().to_string();
+            output.document(&json!({ "rows": rows, "out": path, "assurance": assurance }));
             output.line(format!(
-                "{rows} rows opened into {}; every file has its receipt (assurance simulated)",
+                "{rows} rows opened into {}; every file has its receipt (assurance {assurance})",
                 path.display()
             ));
         }
@@ -232,6 +234,7 @@ pub(crate) fn compare_with(
         "label_agreement": agreement,
         "max_logit_error": compared.max_logit_error,
         "integer_reference_agreement": reference,
+        "disagreements": compared.disagreements,
         "missing": compared.missing,
         "extra": compared.extra,
         "faults": compared.faults,
@@ -241,6 +244,9 @@ pub(crate) fn compare_with(
         "label agreement              {:.2} %",
         agreement * 100.0
     ));
+    for row in &compared.disagreements {
+        output.line(disagreement(row));
+    }
     if let Some(error) = compared.max_logit_error {
         output.line(format!("largest logit error          {error:.6}"));
     }
@@ -273,6 +279,19 @@ pub(crate) fn compare_with(
         ));
     }
     Ok(())
+}
+
+fn disagreement(row: &Disagreement) -> String {
+    let Disagreement {
+        custom_id,
+        expected,
+        found,
+        margin,
+    } = row;
+    let margin = margin.map_or_else(String::new, |margin| {
+        format!(", which led the next score by {margin:.6}")
+    });
+    format!("  {custom_id}: {found} instead of {expected}{margin}")
 }
 
 fn results_of(path: &Path) -> Result<Vec<ResultRow>, Failure> {
