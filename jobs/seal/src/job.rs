@@ -20,6 +20,7 @@ use sealift_kbs_protocol::{
     command::{Budgets, Lease},
     model_status::{VersionState, VersionStatus},
 };
+use sealift_output_layer::OutputLayer;
 use sealift_owner_keys::{OwnerKeys, OwnerSession, SessionError, VersionRules};
 use sealift_pinned_tls::ServerUrl;
 use sealift_protection_plan::PlanFile;
@@ -262,9 +263,13 @@ impl Seal {
         let plan_sha256 = plan.digest().map_err(|error| failed(error.into()))?;
         let parsed = |text: &str| text.parse().map_err(|error| bad_name(text, error));
         let head = OutputHead {
-            layer: plan.head.clone(),
-            protection: head_protection(plan),
-            outputs: plan.labels.len() as u64,
+            layer: plan.output.layer.clone(),
+            protection: output_protection(plan)?,
+            outputs: plan
+                .output
+                .labels()
+                .map_err(|error| failed(error.into()))?
+                .outputs() as u64,
         };
         let owner = |error: sealift_owner_keys::KeysError| {
             JobError::permanent(
@@ -351,10 +356,10 @@ fn protected_head(
     folder: &ModelFolder,
     plan: &PlanFile,
 ) -> Result<Option<EncryptedHead>, JobError> {
-    if head_protection(plan) != Protection::Fhe {
+    if output_protection(plan)? != Protection::Fhe {
         return Ok(None);
     }
-    encrypt_head(folder.source(), &plan.head)
+    encrypt_head(folder.source(), &plan.output)
         .map(Some)
         .map_err(|error| {
             JobError::permanent(
@@ -365,9 +370,11 @@ fn protected_head(
         })
 }
 
-fn head_protection(plan: &PlanFile) -> Protection {
-    let weight = plan.tensors.get(&format!("{}.weight", plan.head));
-    weight.map_or(Protection::Sealed, |tensor| tensor.protection)
+fn output_protection(plan: &PlanFile) -> Result<Protection, JobError> {
+    plan.output_protection().map_err(|error| {
+        let remedy = "mend the plan, or let `assess` make it";
+        JobError::permanent("follow the protection plan", remedy, error)
+    })
 }
 
 fn split(
@@ -382,10 +389,15 @@ fn split(
         Some(EncryptedHead { tensor, bundle }) => {
             let layer = tensor.meta.layer().to_owned();
             // The key manager applies the output policy to what it decrypts, so it needs the labels.
-            let bundle = bundle.with_labels(plan.labels.clone());
+            let bundle = bundle.with_labels(flat_labels(&plan.output));
             (vec![tensor], BTreeMap::from([(layer, bundle)]))
         }
     }
+}
+
+fn flat_labels(output: &OutputLayer) -> Vec<String> {
+    let heads = output.heads.iter();
+    heads.flat_map(|head| head.labels.clone()).collect()
 }
 
 fn rules(version: &Name, sealed: &SealedVersion, output_policy: ReleasedOutput) -> VersionRules {

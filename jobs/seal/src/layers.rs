@@ -1,6 +1,7 @@
 //! The output head as integers, and under homomorphic encryption.
 
 use sealift_kbs_protocol::FheBundle;
+use sealift_output_layer::{Head, OutputLayer, ShapeError, matrix_shape};
 use sealift_quantised_head::{QuantiseError, QuantisedRows, quantise_rows};
 use sealift_sealed_model::{FheTensor, SourceError, SourceModel};
 use zeroize::Zeroizing;
@@ -15,9 +16,22 @@ pub enum LayersError {
     /// A tensor of the head cannot be read.
     #[error("a tensor of the output head cannot be read")]
     Source(#[from] SourceError),
-    /// The head is no F32 matrix with a bias.
-    #[error("the output head is no F32 matrix with a bias per row")]
-    Shape,
+    /// A weight that is no matrix.
+    #[error("tensor `{tensor}` is no output layer")]
+    Matrix {
+        /// The tensor.
+        tensor: String,
+        /// What it is instead.
+        #[source]
+        source: ShapeError,
+    },
+    /// The heads are no F32 matrices of one width with a bias per row.
+    #[error("tensor `{0}` of the output layer is not F32, or does not fit the layer's others")]
+    Shape(String),
+    /// Activation scales that are none.
+    #[cfg(feature = "fhe")]
+    #[error("the output layer accepts no activation scales")]
+    Scale,
     /// The head has no integer form.
     #[error("the output head has no 8-bit form")]
     Quantise(#[from] QuantiseError),
@@ -47,21 +61,53 @@ pub(crate) struct PlainHead {
 }
 
 impl PlainHead {
-    /// Reads and quantises `<layer>.weight` and `<layer>.bias`.
-    pub(crate) fn read(source: &SourceModel, layer: &str) -> Result<Self, LayersError> {
-        let (weight, shape) = floats(source, &format!("{layer}.weight"))?;
-        let (bias, bias_shape) = floats(source, &format!("{layer}.bias"))?;
-        let [rows, width] = shape[..] else {
-            return Err(LayersError::Shape);
-        };
-        if bias_shape != [rows] {
-            return Err(LayersError::Shape);
+    /// Reads and quantises the heads of `layer`, one after the other.
+    pub(crate) fn read(source: &SourceModel, layer: &OutputLayer) -> Result<Self, LayersError> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        let mut width = None;
+        for head in &layer.heads {
+            let (weight, shape) = floats(source, &head.weight)?;
+            let (rows, columns) = matrix_shape(&shape).map_err(|source| LayersError::Matrix {
+                tensor: head.weight.clone(),
+                source,
+            })?;
+            if *width.get_or_insert(columns) != columns {
+                return Err(LayersError::Shape(head.weight.clone()));
+            }
+            weights.push(weight);
+            biases.push(bias(source, head, rows)?);
         }
         Ok(Self {
-            rows: quantise_rows(&weight, width as usize)?,
-            bias,
+            rows: quantise_rows(&joined(weights), width.unwrap_or_default() as usize)?,
+            bias: joined(biases),
         })
     }
+}
+
+/// A head without a bias has a bias of zeros.
+fn bias(source: &SourceModel, head: &Head, rows: u64) -> Result<Zeroizing<Vec<f32>>, LayersError> {
+    let Some(name) = &head.bias else {
+        return Ok(Zeroizing::new(vec![0.0; rows as usize]));
+    };
+    let (bias, shape) = floats(source, name)?;
+    if shape == [rows] {
+        Ok(bias)
+    } else {
+        Err(LayersError::Shape(name.clone()))
+    }
+}
+
+/// The parts one after the other, without a growing buffer that leaves copies of weights behind.
+fn joined(mut parts: Vec<Zeroizing<Vec<f32>>>) -> Zeroizing<Vec<f32>> {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let values = parts.iter().map(|part| part.len()).sum();
+    let mut all = Zeroizing::new(Vec::with_capacity(values));
+    for part in parts {
+        all.extend_from_slice(&part);
+    }
+    all
 }
 
 fn floats(
@@ -72,7 +118,7 @@ fn floats(
         .tensor(name)
         .ok_or_else(|| LayersError::Missing(name.to_owned()))?;
     if tensor.entry.dtype != sealift_sealed_model::Dtype::F32 {
-        return Err(LayersError::Shape);
+        return Err(LayersError::Shape(name.to_owned()));
     }
     let bytes = tensor.read()?;
     let values = bytes
@@ -91,7 +137,7 @@ pub(crate) struct EncryptedHead {
 #[cfg(feature = "fhe")]
 pub(crate) fn encrypt_head(
     source: &SourceModel,
-    layer: &str,
+    layer: &OutputLayer,
 ) -> Result<EncryptedHead, LayersError> {
     use sealift_fhe_key::{LayerKeys, PlainLayer};
     use sealift_fhe_layer::{ParameterSet, ScaleRange};
@@ -102,9 +148,9 @@ pub(crate) fn encrypt_head(
 
     let head = PlainHead::read(source, layer)?;
     let keys = LayerKeys::generate(ParameterSet::P48B40, head.rows.d_in(), head.rows.d_out())?;
-    let scale = ScaleRange::new(LEAST_SCALE, MOST_SCALE).map_err(|_| LayersError::Shape)?;
+    let scale = ScaleRange::new(LEAST_SCALE, MOST_SCALE).map_err(|_| LayersError::Scale)?;
     let (encrypted, secrets) = keys.encrypt(&PlainLayer {
-        layer,
+        layer: &layer.layer,
         weights: head.rows.weights(),
         row_scales: head.rows.scales(),
         bias: &head.bias,
@@ -113,9 +159,9 @@ pub(crate) fn encrypt_head(
     let name = |text: &str| text.parse().map_err(|_| LayersError::Name(text.to_owned()));
     let tensor = FheTensor {
         meta: encrypted.meta,
-        group: name(layer)?,
+        group: name(&layer.layer)?,
         role: name("head")?,
-        replaces: vec![format!("{layer}.weight"), format!("{layer}.bias")],
+        replaces: layer.tensors().map(str::to_owned).collect(),
         body: Box::new(encrypted.body),
     };
     Ok(EncryptedHead {
@@ -128,7 +174,7 @@ pub(crate) fn encrypt_head(
 #[cfg(not(feature = "fhe"))]
 pub(crate) fn encrypt_head(
     _source: &SourceModel,
-    _layer: &str,
+    _layer: &OutputLayer,
 ) -> Result<EncryptedHead, LayersError> {
     Err(LayersError::NoFhe)
 }

@@ -1,8 +1,12 @@
 //! The integer reference of an output head: what encrypted scoring must answer, bit for bit.
 
+use sealift_output_layer::{ConfigError, OutputLayer};
 use sealift_quantised_head::{QuantiseError, ScaleRange, quantise_activation};
 
-use crate::{LayersError, ModelFolder, layers::PlainHead};
+use crate::{LayersError, ModelFolder, ModelFolderError, layers::PlainHead};
+
+/// The model's configuration in its folder.
+const CONFIG_FILE: &str = "config.json";
 
 /// Why there is no reference.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +15,12 @@ pub enum ReferenceError {
     /// The head.
     #[error("the output head is not usable")]
     Head(#[from] LayersError),
+    /// A small file.
+    #[error("the model's configuration cannot be read")]
+    File(#[from] ModelFolderError),
+    /// The configuration.
+    #[error("the model's configuration names no output layer")]
+    Config(#[from] ConfigError),
     /// An activation.
     #[error("an activation has no 8-bit form")]
     Activation(#[from] QuantiseError),
@@ -22,7 +32,11 @@ pub struct ReferenceHead(PlainHead);
 impl ReferenceHead {
     /// Reads and quantises the head of a plain model as sealing does.
     pub fn read(model: &ModelFolder) -> Result<Self, ReferenceError> {
-        Ok(Self(PlainHead::read(model.source(), "classifier")?))
+        let config = model.file(CONFIG_FILE)?.unwrap_or_default();
+        let layer = OutputLayer::from_config(&config)?;
+        let source = model.source();
+        let layer = layer.with_biases_that(|name| source.tensor(name).is_some());
+        Ok(Self(PlainHead::read(source, &layer)?))
     }
 
     /// Scores for one activation: quantised, multiplied and summed in integers, then rescaled.

@@ -1,24 +1,10 @@
 //! Making a plan: the output head may be encrypted homomorphically, everything else is sealed.
 
-use std::collections::BTreeMap;
-
-use sealift_sealed_model::{Dtype, Name, Protection, SourceModel};
-use serde::Deserialize;
+use sealift_output_layer::{ConfigError, Head, OutputLayer, ShapeError, matrix_shape};
+use sealift_sealed_model::{Dtype, Name, Protection, SourceModel, SourceTensor};
 
 use crate::cost::{EncryptedCost, TooLarge};
 use crate::plan_file::{Format, PlanFile, PlannedTensor};
-
-/// Name of the output layer in every architecture that is read.
-const HEAD: &str = "classifier";
-
-/// Its matrix, [labels, width].
-const HEAD_WEIGHT: &str = "classifier.weight";
-
-/// Its bias, [labels].
-const HEAD_BIAS: &str = "classifier.bias";
-
-/// Most labels that a configuration names.
-const MAX_LABELS: usize = 1 << 20;
 
 /// How the output head is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,32 +18,41 @@ pub enum HeadProtection {
 /// What of a model's `config.json` a plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    labels: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    id2label: BTreeMap<String, String>,
+    output: OutputLayer,
 }
 
 /// Why no plan was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// Not the configuration of a classifier.
-    #[error("config.json needs `id2label`, as a classifier's has")]
-    Config(#[source] serde_json::Error),
-    /// Label numbers that do not count from 0.
-    #[error("`id2label` of config.json must number its labels 0, 1, 2 … up to {MAX_LABELS}")]
-    Labels,
+    /// Not the configuration of a model with an output layer.
+    #[error("the model's configuration names no output layer")]
+    Config(#[source] ConfigError),
     /// The layer that answers is missing.
-    #[error("the model has no tensor `{0}`; a classifier's output layer is `classifier`")]
-    NoHead(&'static str),
-    /// A head that is no matrix with a bias.
     #[error(
-        "the output layer needs F32 `classifier.weight` [labels, width] and `classifier.bias` [labels], one row per label"
+        "the model has no tensor `{0}`; the output layer of its configuration is `classifier`, or \
+         `heads.<name>` for each of several heads"
     )]
-    HeadShape,
+    NoHead(String),
+    /// A head that is no matrix.
+    #[error("tensor `{tensor}` is no output layer")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// What it is instead.
+        #[source]
+        source: ShapeError,
+    },
+    /// A head whose tensors do not fit its labels or each other.
+    #[error("tensor `{tensor}` of the output layer has {found}, needed is {expected}")]
+    HeadShape {
+        /// The tensor.
+        tensor: String,
+        /// What it has.
+        found: String,
+        /// What it needs.
+        expected: String,
+    },
     /// Quantising the activations of such a layer would change its answers.
     #[error(
         "the output layer is the only one and reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)"
@@ -74,20 +69,8 @@ pub enum ModelError {
 impl Model {
     /// Reads `config.json`.
     pub fn from_config(config: &[u8]) -> Result<Self, ModelError> {
-        let config: Config = serde_json::from_slice(config).map_err(ModelError::Config)?;
-        let numbered: Option<BTreeMap<usize, String>> = config
-            .id2label
-            .into_iter()
-            .map(|(id, label)| Some((id.parse().ok()?, label)))
-            .collect();
-        let numbered = numbered.ok_or(ModelError::Labels)?;
-        let dense = numbered.keys().copied().eq(0..numbered.len());
-        if !dense || numbered.is_empty() || numbered.len() > MAX_LABELS {
-            return Err(ModelError::Labels);
-        }
-        Ok(Self {
-            labels: numbered.into_values().collect(),
-        })
+        let output = OutputLayer::from_config(config).map_err(ModelError::Config)?;
+        Ok(Self { output })
     }
 
     /// Plans the protection of `source`.
@@ -96,92 +79,110 @@ impl Model {
     /// which gives their weights away. A head that reads raw features is refused, because its
     /// labels do not survive 8-bit activations.
     pub fn plan(&self, source: &SourceModel, head: HeadProtection) -> Result<PlanFile, ModelError> {
-        self.check_head(source)?;
+        let output = self.output_of(source);
+        matrix(&output, source)?;
         if head == HeadProtection::Fhe {
             self.encrypted_cost(source)?;
         }
         let role = |text: &'static str| text.parse::<Name>().map_err(|_| ModelError::Role(text));
         let (weight_role, head_role) = (role("weight")?, role("head")?);
         let planned = |name: &str| {
-            let is_head = is_head(name);
+            let is_head = output.holds(name);
             let protection = match (is_head, head) {
                 (true, HeadProtection::Fhe) => Protection::Fhe,
                 _ => Protection::Sealed,
             };
-            let role = if is_head {
-                head_role.clone()
-            } else {
-                weight_role.clone()
-            };
+            let role = if is_head { &head_role } else { &weight_role }.clone();
             PlannedTensor { protection, role }
         };
         let names = source.tensors().map(|tensor| tensor.entry.name.clone());
+        let tensors = names.map(|name| (name.clone(), planned(&name))).collect();
         Ok(PlanFile {
-            format: Format::V1,
-            head: HEAD.into(),
-            labels: self.labels.clone(),
-            tensors: names.map(|name| (name.clone(), planned(&name))).collect(),
+            format: Format::V2,
+            output,
+            tensors,
         })
     }
 
     /// What encrypting the head homomorphically costs, or why it cannot be encrypted.
     pub fn encrypted_cost(&self, source: &SourceModel) -> Result<EncryptedCost, ModelError> {
-        if source.tensors().all(|tensor| is_head(&tensor.entry.name)) {
+        let output = self.output_of(source);
+        if source
+            .tensors()
+            .all(|tensor| output.holds(&tensor.entry.name))
+        {
             return Err(ModelError::RawFeatures);
         }
-        let weight = source
-            .tensor(HEAD_WEIGHT)
-            .ok_or(ModelError::NoHead(HEAD_WEIGHT))?;
-        let [d_out, d_in] = weight.entry.shape[..] else {
-            return Err(ModelError::HeadShape);
-        };
+        let (d_out, d_in) = matrix(&output, source)?;
         Ok(EncryptedCost::of(d_in, d_out)?)
     }
 
-    fn check_head(&self, source: &SourceModel) -> Result<(), ModelError> {
-        let demanded = |name: &'static str| source.tensor(name).ok_or(ModelError::NoHead(name));
-        let (weight, bias) = (demanded(HEAD_WEIGHT)?, demanded(HEAD_BIAS)?);
-        let labels = self.labels.len() as u64;
-        let weight_fits = matches!(weight.entry.shape.as_slice(), [rows, _] if *rows == labels);
-        let bias_fits = bias.entry.shape == [labels];
-        let floats = [&weight, &bias]
-            .iter()
-            .all(|tensor| tensor.entry.dtype == Dtype::F32);
-        if weight_fits && bias_fits && floats {
-            Ok(())
-        } else {
-            Err(ModelError::HeadShape)
-        }
+    fn output_of(&self, source: &SourceModel) -> OutputLayer {
+        let output = self.output.clone();
+        output.with_biases_that(|name| source.tensor(name).is_some())
     }
 }
 
-fn is_head(tensor: &str) -> bool {
-    [HEAD_WEIGHT, HEAD_BIAS].contains(&tensor)
+/// The outputs and the width of the layer, whose heads all read the same activation.
+fn matrix(output: &OutputLayer, source: &SourceModel) -> Result<(u64, u64), ModelError> {
+    let (mut outputs, mut width) = (0, None);
+    for head in &output.heads {
+        let (rows, columns) = head_matrix(head, source)?;
+        let expected = *width.get_or_insert(columns);
+        if columns != expected {
+            return Err(ModelError::HeadShape {
+                tensor: head.weight.clone(),
+                found: format!("width {columns}"),
+                expected: format!("width {expected}, as the heads before it"),
+            });
+        }
+        outputs += rows;
+    }
+    Ok((outputs, width.unwrap_or_default()))
+}
+
+fn head_matrix(head: &Head, source: &SourceModel) -> Result<(u64, u64), ModelError> {
+    let weight = floats(&head.weight, source)?;
+    let shape = matrix_shape(&weight.entry.shape).map_err(|source| ModelError::Shape {
+        tensor: head.weight.clone(),
+        source,
+    })?;
+    let labels = head.labels.len() as u64;
+    let misfit = |tensor: &str, found: String, expected| ModelError::HeadShape {
+        tensor: tensor.to_owned(),
+        found,
+        expected,
+    };
+    if shape.0 != labels {
+        let (found, expected) = (
+            format!("{} rows", shape.0),
+            format!("one for each of {labels} labels"),
+        );
+        return Err(misfit(&head.weight, found, expected));
+    }
+    if let Some(name) = &head.bias {
+        let found = &floats(name, source)?.entry.shape;
+        if *found != [labels] {
+            let found = format!("shape {found:?}");
+            return Err(misfit(name, found, format!("[{labels}]")));
+        }
+    }
+    Ok(shape)
+}
+
+fn floats<'a>(name: &str, source: &'a SourceModel) -> Result<SourceTensor<'a>, ModelError> {
+    let tensor = source
+        .tensor(name)
+        .ok_or_else(|| ModelError::NoHead(name.to_owned()))?;
+    match tensor.entry.dtype {
+        Dtype::F32 => Ok(tensor),
+        found => Err(ModelError::HeadShape {
+            tensor: name.to_owned(),
+            found: format!("elements of type {found:?}"),
+            expected: "F32".into(),
+        }),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_stand_in_the_order_of_their_numbers() {
-        let config = br#"{"model_type":"mlp","id2label":{"10":"k","2":"c","0":"a","1":"b","3":"d",
-            "4":"e","5":"f","6":"g","7":"h","8":"i","9":"j"}}"#;
-        let model = Model::from_config(config).unwrap();
-        assert_eq!(model.labels.concat(), "abcdefghijk");
-    }
-
-    #[test]
-    fn labels_that_do_not_count_from_zero_are_refused() {
-        for labels in [
-            r#"{}"#,
-            r#"{"1":"a"}"#,
-            r#"{"0":"a","2":"b"}"#,
-            r#"{"zero":"a"}"#,
-        ] {
-            let config = format!(r#"{{"model_type":"mlp","id2label":{labels}}}"#);
-            let refused = Model::from_config(config.as_bytes());
-            assert!(matches!(refused, Err(ModelError::Labels)), "{labels}");
-        }
-    }
-}
+mod tests;

@@ -10,4 +10,4 @@ mod plan_file;
 
 pub use cost::{EncryptedCost, TooLarge};
 pub use head::{HeadProtection, Model, ModelError};
-pub use plan_file::{Counts, PlanFile, PlanFileError, PlannedTensor};
+pub use plan_file::{Counts, PlanError, PlanFile, PlanFileError, PlannedTensor};
