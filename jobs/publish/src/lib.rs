@@ -4,6 +4,8 @@
 //! in the key manager; doing it again finds them there. Undo leaves them: published versions are
 //! immutable, and without a channel or a batch that names them nothing uses them.
 
+mod rotate;
+
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -26,6 +28,8 @@ use sealift_sealed_model::{
 use sealift_signed_document::Digest;
 use sealift_trust_folder::TrustFolder;
 use serde::{Deserialize, Serialize};
+
+pub use rotate::{RotateVersion, Rotated, RotationError, RotationProgress, RotationStep};
 
 /// What to publish.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use sealift_cloud_store::StoreAddress;
 
 /// Rolls AI models out sealed: encrypted layers, attested guests, batches only their user can open.
 #[derive(Debug, Parser)]
@@ -55,7 +56,7 @@ pub(crate) enum Command {
     /// Verify what guests and the key manager signed about results.
     #[command(subcommand)]
     Receipts(Receipts),
-    /// Look at published model versions: all without opening a sealed tensor.
+    /// Look at published model versions, and see to what becomes of them.
     #[command(subcommand)]
     Model(Model),
     /// Put the facts of a finished run into one table and one JSON file.
@@ -198,6 +199,15 @@ pub(crate) struct BatchCompare {
 pub(crate) enum Receipts {
     /// Verify offline: receipt ← certificate ← key manager ← evidence ← pinned root.
     Verify(ReceiptsVerify),
+    /// Verify offline that a version's keys were destroyed: receipt ← key manager ← evidence ←
+    /// pinned root.
+    VerifyErasure(ReceiptsVerifyErasure),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReceiptsVerifyErasure {
+    /// The file that `sealift model erase` wrote.
+    pub(crate) receipt: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -219,6 +229,72 @@ pub(crate) enum Model {
     Diff(ModelDiff),
     /// Verify a version and write it to a new folder that stock tools read.
     Pull(ModelPull),
+    /// Put a published version under another key-encryption key.
+    ///
+    /// The key manager draws the key and wraps the version's data keys anew; headers, manifest and
+    /// signature are published as the next revision, bodies stay as they are. Guests of the older
+    /// revision get no key from then on. It limits nobody who already held the old key and the old
+    /// headers: the data keys in them have not changed. To shut such a reader out, seal anew.
+    Rotate(ModelRotate),
+    /// Destroy the keys of a version for good, and keep the receipt.
+    ///
+    /// The key manager deletes them and encrypts everything else under another state key; the old
+    /// one is destroyed, so that older copies of the key manager's records give nothing away. The
+    /// published files stay, and nobody opens them any more. It does not reach into guests that
+    /// hold the key: the receipt lists them. Run it again after it was cut off.
+    Erase(ModelErase),
+    /// Remove pieces from a store that no version names any more.
+    Gc(ModelGc),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelRotate {
+    /// The model.
+    pub(crate) model: String,
+    /// The version.
+    #[arg(value_name = "VERSION")]
+    pub(crate) model_version: String,
+    /// Where it is published: a folder, s3://bucket, az://container or gs://bucket; the state
+    /// folder's own store if absent.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<StoreAddress>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelErase {
+    /// The model.
+    pub(crate) model: String,
+    /// The version.
+    #[arg(value_name = "VERSION")]
+    pub(crate) model_version: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Only say what would be erased.
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+    /// Where a copy of the keys was put in escrow; stands in the receipt.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) escrow: Vec<String>,
+    /// File to write the receipt to; it must not exist. In `erasures/` of the state folder if
+    /// absent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelGc {
+    /// The store: a folder, s3://bucket, az://container or gs://bucket; the state folder's own if
+    /// absent.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<StoreAddress>,
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long a piece that no version names is kept, so that an upload that was cut off can go
+    /// on; at least 24h.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) grace: String,
 }
 
 /// Which version is meant: a folder, or a model and version in a store.
@@ -227,9 +303,10 @@ pub(crate) struct ModelAt {
     /// The folder of a version.
     #[arg(value_name = "FOLDER", required_unless_present = "model", conflicts_with_all = ["model", "model_version", "store"])]
     pub(crate) folder: Option<PathBuf>,
-    /// The folder of a store; the state folder's own if absent.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: Option<PathBuf>,
+    /// The store: a folder, s3://bucket, az://container or gs://bucket; the state folder's own if
+    /// absent.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<StoreAddress>,
     /// The model in the store.
     #[arg(long, requires = "model_version")]
     pub(crate) model: Option<String>,
@@ -242,7 +319,8 @@ pub(crate) struct ModelAt {
 pub(crate) struct ModelVerify {
     #[command(flatten)]
     pub(crate) at: ModelAt,
-    /// The SHA-256 that `manifest.json` must have; without it any version of this owner passes.
+    /// The SHA-256 that `manifest.json` must have; without it the newest revision in the store is
+    /// taken, and any version of this owner passes.
     #[arg(long, value_name = "SHA256")]
     pub(crate) manifest_sha256: Option<String>,
 }
@@ -253,9 +331,10 @@ pub(crate) struct ModelDiff {
     pub(crate) old: String,
     /// The newer version: a folder, or with --model the name of a version.
     pub(crate) new: String,
-    /// The folder of a store; the state folder's own if absent.
-    #[arg(long, value_name = "DIR", requires = "model")]
-    pub(crate) store: Option<PathBuf>,
+    /// The store: a folder, s3://bucket, az://container or gs://bucket; the state folder's own if
+    /// absent.
+    #[arg(long, value_name = "STORE", requires = "model")]
+    pub(crate) store: Option<StoreAddress>,
     /// The model in the store.
     #[arg(long)]
     pub(crate) model: Option<String>,

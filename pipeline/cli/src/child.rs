@@ -75,9 +75,20 @@ pub(crate) fn ask<T: DeserializeOwned>(
     sibling: Sibling,
     args: Vec<OsString>,
 ) -> Result<T, Failure> {
-    let name = sibling.name();
+    ask_with(layout, sibling, args, [])
+}
+
+/// [`ask`] with variables in an otherwise cleared environment.
+pub(crate) fn ask_with<'a, T: DeserializeOwned>(
+    layout: &Layout,
+    sibling: Sibling,
+    args: Vec<OsString>,
+    variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<T, Failure> {
     accepted(layout, sibling)?;
-    ask_unchecked(sibling.path()?.as_path(), name, args)
+    let mut command = Command::new(sibling.path()?);
+    command.args(args).env_clear().envs(variables);
+    answer(sibling.name(), command)
 }
 
 /// [`ask`] before a state folder accepts any build.
@@ -86,9 +97,13 @@ pub(crate) fn ask_unchecked<T: DeserializeOwned>(
     name: &str,
     args: Vec<OsString>,
 ) -> Result<T, Failure> {
-    let output = Command::new(path)
-        .args(args)
-        .env_clear()
+    let mut command = Command::new(path);
+    command.args(args).env_clear();
+    answer(name, command)
+}
+
+fn answer<T: DeserializeOwned>(name: &str, mut command: Command) -> Result<T, Failure> {
+    let output = command
         .stdin(Stdio::null())
         .output()
         .or_fail(ExitCode::Environment, format!("cannot start `{name}`"))?;

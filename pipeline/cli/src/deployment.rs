@@ -11,7 +11,7 @@ use std::{
 use sealift_run::message::KindDescription;
 use sealift_server::{Engine, EngineOptions};
 use sealift_simulated_sp::{Launch, LaunchedGuest, SimulatedSp};
-use sealift_store::{FolderError, SqliteStore, StateFolder, StoreOptions};
+use sealift_store::{SqliteStore, StateFolder, StoreOptions};
 use serde::Deserialize;
 
 use crate::{
@@ -117,7 +117,7 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// Takes the state folder and starts everything.
     pub(crate) async fn start(layout: &Layout, listen: SocketAddr) -> Result<Self, Failure> {
-        let folder = StateFolder::lock(layout.path()).map_err(folder_failure)?;
+        let folder = lock(layout)?;
         let store = SqliteStore::open(folder, StoreOptions::new(clock::now_ms))
             .await
             .or_fail(ExitCode::Environment, "cannot open the run log")?;
@@ -223,8 +223,9 @@ fn known_kinds() -> Result<sealift_server::KnownKinds, Failure> {
     Ok(all.into_iter().collect())
 }
 
-fn folder_failure(error: FolderError) -> Failure {
-    Failure::new(ExitCode::Environment, "cannot take the state folder").because(error)
+/// Takes the state folder for this process alone, for as long as what is returned lives.
+pub(crate) fn lock(layout: &Layout) -> Result<StateFolder, Failure> {
+    StateFolder::lock(layout.path()).or_fail(ExitCode::Environment, "cannot take the state folder")
 }
 
 #[cfg(test)]

@@ -219,6 +219,19 @@ fn the_key_manager_links_no_model_engine_no_queue_and_no_database_server_client(
     );
 }
 
+/// The model user verifies and pulls what was published where it is, so `sealift` links it too.
+#[test]
+fn cloud_stores_are_linked_by_the_owner_and_the_model_user_alone() {
+    let workspace = Workspace::load();
+    for from in [
+        "sealift-operator",
+        "sealift-confidential",
+        "sealift-key-manager",
+    ] {
+        workspace.assert_unreachable(from, &["sealift-cloud-store", "hyper-rustls", "reqwest"]);
+    }
+}
+
 #[test]
 fn only_the_owner_seals() {
     let workspace = Workspace::load();

@@ -112,7 +112,7 @@ async fn fetch(guest: &Shared) -> Result<VerifiedManifest, StartError> {
         .boot
         .store
         .models()
-        .fetch(&pinned.model, &pinned.version)
+        .fetch_pinned(pinned)
         .await
         .map_err(StartError::Store)?
         .verify(pinned)

@@ -8,6 +8,8 @@ use sealift_init_data::KeyManagerConfig;
 use sealift_kbs_protocol::{
     Name,
     command::{Activate, Approval, Channel, Floor, Install, MAX_APPROVALS, Register, Withdraw},
+    erasure::Erase,
+    rotation::{Rewrap, Rotate},
 };
 use sealift_signed_document::{
     DelegatedKey, Digest, Document, Envelope, KeyId, Role, Signed, VerifyingKey,
@@ -157,7 +159,9 @@ macro_rules! command {
     )+};
 }
 
-command!(Activate, Channel, Floor, Grant, Install, Withdraw);
+command!(
+    Activate, Channel, Erase, Floor, Grant, Install, Rewrap, Rotate, Withdraw
+);
 
 impl Command for Register {
     fn km_id(&self) -> &KeyId {

@@ -14,14 +14,16 @@ use sealift_verifier::ReferenceValues;
 
 use crate::{
     authority::{Authorised, Command, admin_signed},
+    erasure,
     ledger::Ledger,
     refusal::Refusal,
+    rotation,
     service::Open,
     state::{
         database::Table,
         log::{EntryType, Event},
         records::{GrantRecord, Installed, Model, Version, VersionState},
-        vault::Change,
+        vault::{Change, Vault},
     },
 };
 
@@ -43,9 +45,11 @@ pub(crate) async fn command(
     match message.kind {
         CommandKind::Activate => step.run(AckOutcome::Activated, activate).await,
         CommandKind::Channel => step.run(AckOutcome::ChannelSet, set_channel).await,
+        CommandKind::Erase => erasure::erase(step, open).await,
         CommandKind::Floor => step.run(AckOutcome::FloorRaised, raise_floor).await,
         CommandKind::Grant => step.run(AckOutcome::Granted, grant).await,
         CommandKind::Install => step.run(AckOutcome::Installed, install).await,
+        CommandKind::Rotate => step.run(AckOutcome::Rotated, rotation::rotate).await,
         CommandKind::Withdraw => step.run(AckOutcome::Withdrawn, withdraw).await,
     }
 }
@@ -57,32 +61,33 @@ pub(crate) async fn grant_ack(open: &Open, grant: GrantId) -> Result<Envelope, R
     record.map(|record| record.ack).ok_or(Refusal::NotFound)
 }
 
-struct Step<'a> {
+/// One change, from its approvals to its acknowledgement.
+pub(crate) struct Step<'a> {
     open: &'a Open,
     approvals: &'a [Approval],
     content: Option<&'a Approval>,
 }
 
 /// What one kind of change is worked out from.
-struct Given<'a, D> {
-    open: &'a Open,
-    ledger: &'a Ledger,
-    change: Change,
-    command: &'a Authorised<D>,
-    model: Name,
+pub(crate) struct Given<'a, D> {
+    pub(crate) open: &'a Open,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) change: Change,
+    pub(crate) command: &'a Authorised<D>,
+    pub(crate) model: Name,
     content: Option<&'a Approval>,
-    now: u64,
+    pub(crate) now: u64,
 }
 
 /// What it comes to.
-struct Planned {
+pub(crate) struct Planned {
     change: Change,
     event: Event,
     grant_ack: Option<Envelope>,
 }
 
 impl Planned {
-    fn new(change: Change, event: Event) -> Self {
+    pub(crate) fn new(change: Change, event: Event) -> Self {
         Self {
             change,
             event,
@@ -92,7 +97,7 @@ impl Planned {
 }
 
 impl Step<'_> {
-    async fn run<D: Command + Document + Clone + PartialEq>(
+    pub(crate) async fn run<D: Command + Document + Clone + PartialEq>(
         self,
         outcome: AckOutcome,
         plan: impl FnOnce(Given<'_, D>) -> Result<Planned, Refusal> + Send,
@@ -126,32 +131,45 @@ impl Step<'_> {
 impl<D> Given<'_, D> {
     /// The model, if it is this owner's.
     fn own_model(&self) -> Result<Model, Refusal> {
-        let model = self.ledger.vault.get::<Model>(self.model.as_str())?;
-        let model = model.ok_or(Refusal::UnknownVersion)?;
-        if model.root == *self.command.root() {
-            Ok(model)
-        } else {
-            Err(Refusal::NameTaken)
-        }
+        own_model(&self.ledger.vault, (self.command.root(), &self.model))
     }
 
     /// A version of the model, if it is this owner's.
-    fn own_version(&self, version: &Name) -> Result<(String, Version), Refusal> {
-        self.own_model()?;
-        let id = Version::id(&self.model, version);
-        let version = self
-            .ledger
-            .vault
-            .get::<Version>(&id)?
-            .ok_or(Refusal::UnknownVersion)?;
-        Ok((id, version))
+    pub(crate) fn own_version(&self, version: &Name) -> Result<(String, Version), Refusal> {
+        let owned = (self.command.root(), &self.model, version);
+        own_version(&self.ledger.vault, owned)
     }
 
-    fn event<const N: usize>(&self, kind: EntryType, more: [(&'static str, String); N]) -> Event {
+    pub(crate) fn event<const N: usize>(
+        &self,
+        kind: EntryType,
+        more: [(&'static str, String); N],
+    ) -> Event {
         let mut event = Event::new(kind, more);
         event.subjects.insert("model", self.model.to_string());
         event
     }
+}
+
+fn own_model(vault: &Vault, (root, model): (&VerifyingKey, &Name)) -> Result<Model, Refusal> {
+    let model = vault.get::<Model>(model.as_str())?;
+    let model = model.ok_or(Refusal::UnknownVersion)?;
+    if model.root == *root {
+        Ok(model)
+    } else {
+        Err(Refusal::NameTaken)
+    }
+}
+
+/// A version with its id, if its model is the owner's.
+pub(crate) fn own_version(
+    vault: &Vault,
+    (root, model, version): (&VerifyingKey, &Name, &Name),
+) -> Result<(String, Version), Refusal> {
+    own_model(vault, (root, model))?;
+    let id = Version::id(model, version);
+    let version = vault.get::<Version>(&id)?.ok_or(Refusal::UnknownVersion)?;
+    Ok((id, version))
 }
 
 fn activate(given: Given<'_, Activate>) -> Result<Planned, Refusal> {
@@ -178,6 +196,9 @@ fn activate(given: Given<'_, Activate>) -> Result<Planned, Refusal> {
 fn withdraw(given: Given<'_, Withdraw>) -> Result<Planned, Refusal> {
     let document = given.command.document();
     let (id, version) = given.own_version(&document.version)?;
+    if version.state == VersionState::Erased {
+        return Err(Refusal::VersionState);
+    }
     let subjects = [("version", document.version.to_string())];
     let event = given.event(EntryType::Withdrawn, subjects);
     let withdrawn = Version {

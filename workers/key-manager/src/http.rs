@@ -18,9 +18,11 @@ use sealift_kbs_protocol::{
     channel::CallMessage,
     checkpoint::{CHECKPOINT_PATH, COSIGNATURE_PATH, LOG_ENTRY_PATH},
     command::{COMMAND_PATH, GRANT_ACK_PATH, PUSH_NONCE_PATH, PushNonce, REGISTER_PATH},
+    erasure::{ERASURE_PATH, REKEY_PATH},
     evidence::EVIDENCE_PATH,
     model_status::{MODEL_STATUS_PATH, ModelStatusAnswer},
     rcar::{ATTEST_PATH, AUTH_PATH, KEK_TAG, RESOURCE_PREFIX, SESSION_COOKIE},
+    rotation::REWRAP_PATH,
     run_receipt::RUN_RECEIPT_PATH,
     unlock::UNLOCK_PATH,
 };
@@ -28,9 +30,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
 
 use crate::{
-    commands, handshake, ops, push,
+    commands, erasure, handshake, ops, push,
     refusal::Refusal,
-    release,
+    release, rotation,
     service::{KeyManager, Open},
     sessions::{AttestedGuest, CHALLENGE_SECONDS},
 };
@@ -60,6 +62,7 @@ impl KeyManager {
         };
         let documents = Router::new()
             .route(REGISTER_PATH, post(register))
+            .route(REWRAP_PATH, post(rewrap))
             .route(COMMAND_PATH, post(command));
         let calls = Router::new().route(CALL_PATH, post(call));
         Router::new()
@@ -67,6 +70,8 @@ impl KeyManager {
             .route(UNLOCK_PATH, post(unlock))
             .route(PUSH_NONCE_PATH, post(push_nonce))
             .route(MODEL_STATUS_PATH, post(model_status))
+            .route(REKEY_PATH, post(rekey))
+            .route(ERASURE_PATH, get(erasure_receipt))
             .route(GRANT_ACK_PATH, get(grant_ack))
             .route(CHECKPOINT_PATH, get(checkpoint))
             .route(COSIGNATURE_PATH, post(cosignature))
@@ -174,6 +179,42 @@ async fn command(State(km): State<KeyManager>, body: Bytes) -> Result<Response, 
     })
     .await
     .map(|ack| Json(ack).into_response())
+}
+
+async fn rewrap(State(km): State<KeyManager>, body: Bytes) -> Result<Response, Refusal> {
+    let (open, message) = (km.open()?, read(&body)?);
+    to_the_end(async move {
+        let done = rotation::rewrap(&open, &message).await;
+        logged(&open, "rewrap", done).await
+    })
+    .await
+    .map(|answer| Json(answer).into_response())
+}
+
+async fn rekey(State(km): State<KeyManager>, body: Bytes) -> Result<Response, Refusal> {
+    let (open, message) = (km.open()?, read(&body)?);
+    to_the_end(async move {
+        let done = erasure::rekey(&open, &message).await;
+        logged(&open, "rekey", done).await
+    })
+    .await
+    .map(|ack| Json(ack).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionQuery {
+    model: Name,
+    version: Name,
+}
+
+async fn erasure_receipt(
+    State(km): State<KeyManager>,
+    query: Asked<VersionQuery>,
+) -> Result<Response, Refusal> {
+    let VersionQuery { model, version } = asked(query)?;
+    let receipt = erasure::receipt(&*km.open()?, &model, &version).await?;
+    Ok(Json(receipt).into_response())
 }
 
 /// Writes a refused change into the audit log.

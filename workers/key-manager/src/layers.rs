@@ -50,6 +50,13 @@ impl Layers {
         ready.push_back((key, Arc::clone(&layer)));
         Ok(layer)
     }
+
+    /// Drops every layer of a version, by its register document.
+    pub(crate) fn forget(&self, register: &Digest) {
+        let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_version = format!("{register}/");
+        ready.retain(|(known, _)| !known.starts_with(&of_version));
+    }
 }
 
 /// Checks the secret of a layer when it is pushed, so that its owner learns of a mistake.

@@ -10,7 +10,8 @@ use sealift_kbs_protocol::{
     merkle::TreeHead,
 };
 use sealift_signed_document::{
-    DelegatedKey, KeyId, PublicKey, Role, SigningKey, VerifyingKey, sign,
+    DelegatedKey, Document, Envelope, KeyId, PublicKey, Role, SecretBytes, Signed, SigningKey,
+    VerifyingKey, sign,
 };
 
 use crate::{
@@ -77,6 +78,19 @@ impl Ledger {
     ) -> Result<LogEntry, Refusal> {
         self.check_witness(now)?;
         let entry = self.vault.commit(now, change, event).await?;
+        self.beyond.push_back(entry.time);
+        Ok(entry)
+    }
+
+    /// Seals everything under another state key, together with a change.
+    pub(crate) async fn rekey(
+        &mut self,
+        now: u64,
+        key: (&SecretBytes<32>, u64),
+        change: (Change, Event),
+    ) -> Result<LogEntry, Refusal> {
+        self.check_witness(now)?;
+        let entry = self.vault.rekey(now, key, change).await?;
         self.beyond.push_back(entry.time);
         Ok(entry)
     }
@@ -178,9 +192,22 @@ impl Ledger {
     }
 }
 
+/// A document that a witness of one of the roots signed.
+pub(crate) fn witness_signed<D: Document>(
+    document: &Envelope,
+    delegation: &Envelope,
+    (roots, now): (&[VerifyingKey], u64),
+) -> Result<Signed<D>, Refusal> {
+    let key = DelegatedKey::accept(delegation, roots, now).map_err(Refusal::Document)?;
+    if key.delegation().role != Role::Witness {
+        return Err(Refusal::OtherRole);
+    }
+    key.verify(document).map_err(Refusal::Document)
+}
+
 /// The key that a root delegated as a witness.
 pub(crate) fn witness_key(
-    delegation: &sealift_signed_document::Envelope,
+    delegation: &Envelope,
     roots: &[VerifyingKey],
     now: u64,
 ) -> Result<VerifyingKey, Refusal> {
@@ -193,11 +220,9 @@ pub(crate) fn witness_key(
 
 #[cfg(test)]
 mod tests {
-    use sealift_kbs_protocol::merkle::empty_root;
-    use sealift_signed_document::SecretBytes;
-
     use super::*;
     use crate::state::vault::Freshness;
+    use sealift_kbs_protocol::merkle::empty_root;
 
     /// ATTACKS 8: a copy that nobody cosigns overspends at most one block.
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! | `boot` | a fresh key and nonce, evidence about them; nothing else while locked |
 //! | `unlock` | a witness brings state key and freshness in one message |
 //! | `push`, `commands` | owners' signed changes (`authority`) |
+//! | `rotation`, `erasure` | another KEK for a version; the end of its keys |
 //! | `handshake` | RCAR: challenge, appraisal, token |
 //! | `release` | a version's key, as a JWE to the guest |
 //! | `ops` | the session and its calls |
@@ -16,6 +17,7 @@
 mod authority;
 mod boot;
 mod commands;
+mod erasure;
 mod handshake;
 mod http;
 #[cfg_attr(not(feature = "fhe"), path = "no_layers.rs")]
@@ -26,6 +28,7 @@ mod push;
 mod push_nonces;
 mod refusal;
 mod release;
+mod rotation;
 mod service;
 mod sessions;
 mod state;

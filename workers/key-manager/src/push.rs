@@ -42,6 +42,7 @@ pub(crate) async fn register(
         register_sha256: push.digest(),
         root: *push.root(),
         state: VersionState::Staged,
+        rotated: None,
     };
     let id = Version::id(&model, &document.version);
     let mut change = change

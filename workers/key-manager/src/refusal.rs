@@ -6,6 +6,7 @@ use sealift_kbs_protocol::{
     KeyBundleError, PublicError, channel::ChannelError, checkpoint::CheckpointError, jwe::JweError,
 };
 use sealift_signed_document::DocumentError;
+use sealift_wrapped_key::{RewrapError, WrappedKeysError};
 
 use crate::state::vault::VaultError;
 
@@ -120,6 +121,21 @@ pub enum Refusal {
     /// The manifest differs.
     #[error("the manifest is not the registered one")]
     OtherManifest,
+    /// Bytes that are no wrapped keys.
+    #[error("the message does not carry wrapped keys")]
+    WrappedKeys(#[source] WrappedKeysError),
+    /// Other wrapped keys than the signed ones.
+    #[error("the wrapped keys are not those that the document names")]
+    OtherWrappedKeys,
+    /// A wrapped key of another version.
+    #[error("a wrapped key is not this version's")]
+    Rewrap(#[source] RewrapError),
+    /// Nothing was wrapped anew, or it was rotated to already.
+    #[error("no rotation of the version was begun")]
+    NoRotation,
+    /// A rotation that was begun again since.
+    #[error("the rotation is not the one that was begun last")]
+    OtherRotation,
     /// A floor only rises.
     #[error("floor {found} does not rise above {floor}")]
     FloorNotRising {

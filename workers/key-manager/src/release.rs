@@ -73,6 +73,10 @@ pub(crate) fn check_current(ledger: &Ledger, guest: &AttestedGuest) -> Result<Ve
     if version.register_sha256 != facts.register_sha256 {
         return Err(Refusal::OtherVersion);
     }
+    // The guest's own manifest is in its measured init-data, so this is for the older revision.
+    if version.manifest_sha256() != facts.manifest_sha256 {
+        return Err(Refusal::OtherManifest);
+    }
     let model = ledger
         .vault
         .get::<Model>(facts.model.as_str())?

@@ -216,6 +216,22 @@ impl Sessions {
         live(self.tables().by_session.get(session), now)
     }
 
+    /// The live guests of a version.
+    pub(crate) fn live_of(
+        &self,
+        model: &Name,
+        version: &Name,
+        now: u64,
+    ) -> Vec<Arc<AttestedGuest>> {
+        let tables = self.tables();
+        let of_version = |guest: &&Arc<AttestedGuest>| {
+            (&guest.facts.model, &guest.facts.version) == (model, version)
+                && guest.check_live(now).is_ok()
+        };
+        let guests = tables.by_cookie.values();
+        guests.filter(of_version).cloned().collect()
+    }
+
     /// Keeps the name of a session that was granted.
     pub(crate) fn name_session(&self, session: SessionId, guest: &Arc<AttestedGuest>) {
         self.tables().by_session.insert(session, Arc::clone(guest));

@@ -7,14 +7,12 @@ use sealift_kbs_protocol::{
     unlock::{Unlock, UnlockMessage},
 };
 use sealift_pinned_tls::TlsIdentity;
-use sealift_signed_document::{
-    DelegatedKey, Document, DocumentError, Role, SecretBytes, Signed, SigningKey,
-};
+use sealift_signed_document::{Document, DocumentError, SecretBytes, Signed, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::{
     boot::Boot,
-    ledger::Ledger,
+    ledger::{Ledger, witness_signed},
     refusal::Refusal,
     state::{
         database::Table,
@@ -94,11 +92,7 @@ fn signed_unlock(
     now: u64,
 ) -> Result<Signed<Unlock>, Refusal> {
     let roots = boot.config.config.owner_roots();
-    let key = DelegatedKey::accept(&message.delegation, roots, now).map_err(Refusal::Document)?;
-    if key.delegation().role != Role::Witness {
-        return Err(Refusal::OtherRole);
-    }
-    key.verify(&message.document).map_err(Refusal::Document)
+    witness_signed(&message.document, &message.delegation, (roots, now))
 }
 
 /// Reads the own keys, or makes them when nothing was ever kept here.

@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Unlock(Connection),
     /// Grant a user the use of a model.
     Grant(Grant),
+    /// Put a published version under another key-encryption key.
+    Rotate(Rotate),
+    /// Destroy the keys of a version and print the receipt.
+    Erase(Erase),
     /// Print the integer reference of a plain model's quantised head.
     Reference(Reference),
     /// Host the owner's jobs and witness the key manager.
@@ -74,6 +78,38 @@ pub(crate) struct Grant {
     /// `label` or `dangerous_full_scores`.
     #[arg(long)]
     pub(crate) output_policy: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[arg(long)]
+    pub(crate) model: String,
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(crate) model_version: String,
+    /// The store, as for `work`.
+    #[arg(long)]
+    pub(crate) store: StoreAddress,
+    /// A folder for the next revision until it is published.
+    #[arg(long)]
+    pub(crate) work: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Erase {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[arg(long)]
+    pub(crate) model: String,
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(crate) model_version: String,
+    /// Where a copy of the keys was put in escrow; stands in the receipt.
+    #[arg(long)]
+    pub(crate) escrow: Vec<String>,
+    /// Only say what would be erased.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

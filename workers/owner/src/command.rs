@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Build, Command},
+    erase,
     failure::{ENVIRONMENT, Failure, OrFail, UNVERIFIED},
-    grant, now_unix, reference,
+    grant, now_unix, reference, rotate,
     trust::{SimulatedBuild, accept_build},
     unlock, work,
 };
@@ -27,6 +28,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Unlock(connection) => blocking(unlock::unlock(&connection)),
         Command::Grant(grant) => blocking(grant::grant(&grant)),
+        Command::Rotate(args) => blocking(rotate::rotate(&args)),
+        Command::Erase(args) => blocking(erase::erase(&args)),
         Command::Reference(reference) => reference::reference(&reference),
         Command::Work(args) => blocking(work::work(args)),
     }

@@ -5,9 +5,11 @@
 
 mod args;
 mod command;
+mod erase;
 mod failure;
 mod grant;
 mod reference;
+mod rotate;
 mod template;
 mod trust;
 mod unlock;

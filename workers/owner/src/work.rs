@@ -1,6 +1,6 @@
 //! `work`: hosts the owner's jobs, and witnesses the key manager while it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use sealift_assess::Assess;
 use sealift_cloud_store::{CloudOptions, StoreAddress};
@@ -77,16 +77,22 @@ pub(crate) async fn work(args: Work) -> Result<(), Failure> {
         end_with_parent: true,
         now_unix: Arc::new(now_unix),
     };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    host(&args, CloudOptions::from_variables(variables))
+    host(&args, cloud_options())
         .run(options)
         .await
         .or_fail(ENVIRONMENT, "the owner's worker ended")
 }
 
+/// How to reach the services of cloud stores, from this process's environment.
+pub(crate) fn cloud_options() -> CloudOptions {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    CloudOptions::from_variables(std::env::vars_os().filter_map(text))
+}
+
 /// Cosigns every new checkpoint for as long as the process lives.
-async fn cosign(mut witness: Witness, open: Witnessed) {
+pub(crate) async fn cosign(mut witness: Witness, open: Witnessed) {
     let mut ticks = tokio::time::interval(WITNESS_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -255,12 +255,16 @@ pub enum CommandKind {
     Activate,
     /// [`Channel`].
     Channel,
+    /// [`crate::erasure::Erase`].
+    Erase,
     /// [`Floor`].
     Floor,
     /// `grant.v1`.
     Grant,
     /// [`Install`].
     Install,
+    /// [`crate::rotation::Rotate`].
+    Rotate,
     /// [`Withdraw`].
     Withdraw,
 }
@@ -304,12 +308,21 @@ pub enum AckOutcome {
     Activated,
     /// The channel points at the serial.
     ChannelSet,
+    /// The version's keys are deleted; older copies of the records hold them until the state key
+    /// is changed.
+    Erased,
     /// The floor is the serial.
     FloorRaised,
     /// The grant is known and has a recipient.
     Granted,
     /// The document is known.
     Installed,
+    /// Every record is encrypted under another state key.
+    Rekeyed,
+    /// The version's data keys are wrapped under a KEK that nobody receives yet.
+    Rewrapped,
+    /// The version is the next revision, under another KEK.
+    Rotated,
     /// The version's keys are kept; it may not be used yet.
     Staged,
     /// The key manager is open.

@@ -6,10 +6,12 @@ use sealift_pinned_tls::{Answer, ClientError, ClientLimits, Connection, ServerUr
 use sealift_signed_document::{
     Digest, Document, Envelope, SecretBytes, Signed, SigningKey, VerifyingKey, hpke_box::seal, sign,
 };
+use sealift_wrapped_key::WrappedKeys;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     KeyBundle, KeyManagerClientError, Name, Nonce,
+    call::Bytes,
     checkpoint::{
         CHECKPOINT_PATH, COSIGNATURE_PATH, Checkpoint, CheckpointAnswer, CosignatureMessage,
         LOG_ENTRY_PATH, LogEntryAnswer, LogKey,
@@ -19,12 +21,14 @@ use crate::{
         GRANT_ACK_PATH, Install, KmAck, PUSH_NONCE_PATH, PushNonce, REGISTER_PATH, Register,
         RegisterMessage,
     },
+    erasure::{ERASURE_PATH, Erasure, REKEY_PATH, Rekey, RekeyMessage},
     evidence::{
         AppraisedKeyManager, EVIDENCE_PATH, EvidenceAppraiser, KeyManagerEvidence,
         KeyManagerExpectation, KeyManagerRefusal,
     },
     merkle::{TreeHead, verify_consistency, verify_inclusion},
     model_status::{MODEL_STATUS_PATH, ModelStatus, ModelStatusAnswer, ModelStatusRequest},
+    rotation::{REWRAP_PATH, Rewrap, RewrapAnswer, RewrapMessage},
     run_receipt::{RUN_RECEIPT_PATH, RunReceiptAnswer, RunReceiptRequest},
     unlock::{UNLOCK_PATH, Unlock, UnlockMessage},
 };
@@ -185,8 +189,89 @@ impl KeyManagerClient {
         acknowledged(&answer, open, &digest, AckOutcome::Staged)
     }
 
+    /// Has a version's data keys wrapped under the KEK of its next revision; they come back in the
+    /// same order. `km_id` and `keys_sha256` of `rewrap` are overwritten.
+    pub async fn rewrap<A>(
+        &self,
+        open: &AppraisedKeyManager<A>,
+        signers: &[Signer<'_>],
+        rewrap: Rewrap,
+        keys: &WrappedKeys,
+    ) -> Result<WrappedKeys, KeyManagerClientError> {
+        let rewrap = Rewrap {
+            km_id: open.km_id().ok_or(KeyManagerClientError::Locked)?,
+            keys_sha256: keys.digest(),
+            ..rewrap
+        };
+        let approvals = approve_all(signers, &rewrap)?;
+        let digest = first_digest(&approvals)?;
+        let message = RewrapMessage {
+            approvals,
+            keys: Bytes(keys.to_bytes()),
+        };
+        let RewrapAnswer { ack, keys } = self.post(REWRAP_PATH, &message).await?;
+        let answer = Acknowledged {
+            ack,
+            grant_ack: None,
+        };
+        acknowledged(&answer, open, &digest, AckOutcome::Rewrapped)?;
+        WrappedKeys::from_bytes(&keys.0).map_err(KeyManagerClientError::WrappedKeys)
+    }
+
+    /// Has every record encrypted anew under another state key, which the witness keeps durably
+    /// before it calls this, and whose predecessor it destroys afterwards.
+    pub async fn rekey<A>(
+        &self,
+        open: &AppraisedKeyManager<A>,
+        witness: Signer<'_>,
+        (epoch, state_key): (u64, &SecretBytes<32>),
+    ) -> Result<Signed<KmAck>, KeyManagerClientError> {
+        let Approval {
+            document,
+            delegation,
+        } = witness.approve(&Rekey {
+            km_id: open.km_id().ok_or(KeyManagerClientError::Locked)?,
+            boot_key: *open.boot_key(),
+            epoch,
+        })?;
+        let digest = document.digest();
+        let state_key = seal(open.boot_key(), Rekey::TYPE, &digest, state_key.expose())
+            .map_err(KeyManagerClientError::Document)?;
+        let message = RekeyMessage {
+            document,
+            delegation,
+            state_key,
+        };
+        let answer: Acknowledged = self.post(REKEY_PATH, &message).await?;
+        acknowledged(&answer, open, &digest, AckOutcome::Rekeyed)
+    }
+
+    /// Reads the receipt of an erasure and checks that it is the appraised key manager's.
+    ///
+    /// # Errors
+    /// [`KeyManagerClientError::Refused`] with status 404 where there is none.
+    pub async fn erasure<A>(
+        &self,
+        open: &AppraisedKeyManager<A>,
+        model: &Name,
+        version: &Name,
+    ) -> Result<Signed<Erasure>, KeyManagerClientError> {
+        let identity = open.identity().ok_or(KeyManagerClientError::Locked)?;
+        let path = format!("{ERASURE_PATH}?model={model}&version={version}");
+        let envelope: Envelope = self.get(&path).await?;
+        let signed: Signed<Erasure> = envelope
+            .verify(identity)
+            .map_err(KeyManagerClientError::Document)?;
+        let said = signed.document();
+        if (&said.model, &said.version) == (model, version) {
+            Ok(signed)
+        } else {
+            Err(KeyManagerClientError::OtherAcknowledgement)
+        }
+    }
+
     /// Sends a change that carries no secret: [`crate::command::Activate`], `Withdraw`, `Floor`,
-    /// `Channel`.
+    /// `Channel`, [`crate::rotation::Rotate`], [`crate::erasure::Erase`].
     pub async fn change<A, D: Document>(
         &self,
         open: &AppraisedKeyManager<A>,
@@ -422,9 +507,11 @@ fn outcome(kind: CommandKind) -> AckOutcome {
     match kind {
         CommandKind::Activate => AckOutcome::Activated,
         CommandKind::Channel => AckOutcome::ChannelSet,
+        CommandKind::Erase => AckOutcome::Erased,
         CommandKind::Floor => AckOutcome::FloorRaised,
         CommandKind::Grant => AckOutcome::Granted,
         CommandKind::Install => AckOutcome::Installed,
+        CommandKind::Rotate => AckOutcome::Rotated,
         CommandKind::Withdraw => AckOutcome::Withdrawn,
     }
 }

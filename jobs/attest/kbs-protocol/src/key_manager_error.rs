@@ -3,6 +3,7 @@
 use http::StatusCode;
 use sealift_pinned_tls::ClientError;
 use sealift_signed_document::DocumentError;
+use sealift_wrapped_key::WrappedKeysError;
 
 use crate::{KeyBundleError, PublicError, checkpoint::CheckpointError};
 
@@ -37,6 +38,9 @@ pub enum KeyManagerClientError {
     /// The key bundle has no byte form.
     #[error("the key bundle cannot be sent")]
     Bundle(#[source] KeyBundleError),
+    /// The answer is no list of wrapped keys.
+    #[error("the key manager did not answer with wrapped keys")]
+    WrappedKeys(#[source] WrappedKeysError),
     /// The checkpoint does not verify.
     #[error("the checkpoint is not accepted")]
     Checkpoint(#[source] CheckpointError),

@@ -4,14 +4,15 @@
 //!   JWE), unchanged, so that stock clients work: [`rcar`], [`jwe`], [`TeeKey`].
 //! * Sealift's own sessions on top of it: a grant signed by the key manager's identity and a
 //!   channel keyed by a secret that only the attested guest can open ([`channel`], [`call`]).
-//! * Start and administration: unlock, push, activation, checkpoints ([`unlock`], [`command`],
-//!   [`checkpoint`]).
+//! * Start and administration: unlock, push, activation, rotation, erasure, checkpoints ([`unlock`],
+//!   [`command`], [`rotation`], [`erasure`], [`checkpoint`]).
 //! * Clients: [`KeyManagerClient`] for owners, witnesses and users, [`GuestClient`] for guests.
 
 pub mod call;
 pub mod channel;
 pub mod checkpoint;
 pub mod command;
+pub mod erasure;
 mod error_information;
 pub mod evidence;
 mod guest_certificate;
@@ -26,6 +27,7 @@ pub mod model_status;
 mod name;
 mod nonce;
 pub mod rcar;
+pub mod rotation;
 pub mod run_receipt;
 mod session_grant;
 mod tee_key;

@@ -65,7 +65,9 @@ pub struct VersionStatus {
     pub version: Name,
     /// Its serial.
     pub serial: u64,
-    /// Its manifest.
+    /// How often it was rotated.
+    pub revision: u64,
+    /// The manifest of that revision.
     pub manifest_sha256: Digest,
     /// How far it has come.
     pub state: VersionState,
@@ -81,4 +83,6 @@ pub enum VersionState {
     Active,
     /// Its key is released no more.
     Withdrawn,
+    /// Its keys are destroyed.
+    Erased,
 }

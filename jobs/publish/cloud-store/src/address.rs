@@ -133,6 +133,13 @@ impl CloudOptions {
         )
     }
 
+    /// Names and values, to hand on to a process of the same zone that opens the store.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Those whose name a builder knows, under that name.
     fn known<K: FromStr>(&self) -> impl Iterator<Item = (K, &String)> {
         self.0

@@ -29,10 +29,21 @@ pub struct VersionDocument {
     pub version: Name,
     /// The version's number.
     pub serial: u64,
+    /// How often the version was rotated before this document was written; left out when never.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub revision: u64,
     /// SHA-256 of `manifest.json`.
     pub manifest_sha256: Digest,
     /// Every file, the manifest and the signature included, by ascending name.
     pub files: Vec<StoredFile>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_first(revision: &u64) -> bool {
+    *revision == 0
 }
 
 /// The form of a version document.
@@ -73,13 +84,15 @@ pub enum VersionDocumentError {
     /// Not the canonical JSON of a version document.
     #[error("it is not the canonical JSON of a version document")]
     Form(#[source] DocumentError),
-    /// Of another model or version.
-    #[error("it is the document of `{model}` version `{version}`")]
+    /// Of another model, version or revision.
+    #[error("it is the document of `{model}` version `{version}`, revision {revision}")]
     Other {
         /// The model it names.
         model: Name,
         /// The version it names.
         version: Name,
+        /// The revision it names.
+        revision: u64,
     },
     /// Too many files, not by ascending name, or one twice.
     #[error("its files are too many or not listed once each by ascending name")]
@@ -90,22 +103,35 @@ pub enum VersionDocumentError {
     /// A file beyond 2^48 bytes.
     #[error("its file `{0}` is larger than 2^48 bytes")]
     FileTooLarge(FileName),
-    /// A serial that canonical JSON cannot hold.
-    #[error("its serial is above 2^53 - 1")]
+    /// A serial or revision that canonical JSON cannot hold.
+    #[error("its serial or revision is above 2^53 - 1")]
     Serial,
 }
 
 impl VersionDocument {
-    /// Parses the document that claims to be of `model` and `version`.
-    pub fn parse(bytes: &[u8], model: &Name, version: &Name) -> Result<Self, VersionDocumentError> {
+    /// Parses the document that claims to be of a model, version and revision.
+    pub fn parse(
+        bytes: &[u8],
+        (model, version, revision): (&Name, &Name, u64),
+    ) -> Result<Self, VersionDocumentError> {
         if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
             return Err(VersionDocumentError::TooLarge(bytes.len() as u64));
         }
         let document: Self = parse_canonical(bytes).map_err(VersionDocumentError::Form)?;
         document.check()?;
-        if (&document.model, &document.version) != (model, version) {
-            let Self { model, version, .. } = document;
-            return Err(VersionDocumentError::Other { model, version });
+        let named = (&document.model, &document.version, document.revision);
+        if named != (model, version, revision) {
+            let Self {
+                model,
+                version,
+                revision,
+                ..
+            } = document;
+            return Err(VersionDocumentError::Other {
+                model,
+                version,
+                revision,
+            });
         }
         Ok(document)
     }
@@ -130,7 +156,7 @@ impl VersionDocument {
         if self.files.len() > FILES_MAX + 2 || !self.files.is_sorted_by(|a, b| a.name < b.name) {
             return Err(VersionDocumentError::Files);
         }
-        if self.serial > JSON_INTEGER_MAX {
+        if self.serial.max(self.revision) > JSON_INTEGER_MAX {
             return Err(VersionDocumentError::Serial);
         }
         self.files.iter().try_for_each(StoredFile::check)

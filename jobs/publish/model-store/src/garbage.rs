@@ -4,18 +4,16 @@ use std::{collections::HashSet, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, ObjectMeta, path::Path};
-use sealift_sealed_model::Name;
 use sealift_signed_document::Digest;
 use tokio::time::timeout;
 
 use crate::{
-    ModelStore, StoreError,
+    ModelStore, Piece, StoreError,
     marks::{COLLECTING, COLLECTION_TIME_MAX, GRACE_MIN, Mark, PUBLISHING},
-    pieces::blob_path,
+    pieces::{VERSIONS, blob_path, named_by},
     self_test::PROBES,
 };
 
-const VERSIONS: &str = "versions";
 const BLOBS: &str = "blobs";
 
 /// What counts as garbage, and what becomes of it.
@@ -40,7 +38,7 @@ pub enum CollectionMode {
 }
 
 /// What a collection found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GarbageReport {
     /// Versions in the store.
     pub versions: u64,
@@ -52,6 +50,8 @@ pub struct GarbageReport {
     pub garbage_blobs: u64,
     /// The bytes of those.
     pub garbage_bytes: u64,
+    /// Those.
+    pub garbage: Vec<Piece>,
 }
 
 impl ModelStore {
@@ -137,6 +137,10 @@ impl ModelStore {
             } else if rules.is_old(&blob) {
                 report.garbage_blobs += 1;
                 report.garbage_bytes += blob.size;
+                report.garbage.push(Piece {
+                    sha256: digest,
+                    bytes: blob.size,
+                });
                 garbage.push(blob.location);
             } else {
                 report.young_blobs += 1;
@@ -149,9 +153,9 @@ impl ModelStore {
     async fn used_blobs(&self, report: &mut GarbageReport) -> Result<HashSet<Digest>, StoreError> {
         let mut used = HashSet::new();
         for object in self.list(VERSIONS).await? {
-            let (model, version) = named_by(&object.location)
+            let (model, version, revision) = named_by(&object.location)
                 .ok_or_else(|| StoreError::Foreign(object.location.clone()))?;
-            match self.document(&model, &version).await {
+            match self.revision(&model, &version, revision).await {
                 // Removed since it was listed.
                 Err(StoreError::NoVersion { .. }) => {}
                 document => {
@@ -169,14 +173,4 @@ impl GarbageRules {
         let written = u64::try_from(object.last_modified.timestamp()).unwrap_or(0);
         self.now_unix.saturating_sub(written) > self.grace.as_secs()
     }
-}
-
-/// Which version's document lies at `location`.
-fn named_by(location: &Path) -> Option<(Name, Name)> {
-    let parts: Vec<_> = location.parts().collect();
-    let [_, model, file] = &parts[..] else {
-        return None;
-    };
-    let version = file.as_ref().strip_suffix(".json")?;
-    Some((model.as_ref().parse().ok()?, version.parse().ok()?))
 }

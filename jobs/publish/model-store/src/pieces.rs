@@ -6,6 +6,9 @@ use object_store::path::Path;
 use sealift_sealed_model::{FileRole, Name, RangeRead, limits::HEADER_BYTES_MAX};
 use sealift_signed_document::Digest;
 
+/// Where all documents lie.
+pub(crate) const VERSIONS: &str = "versions";
+
 /// Bytes of a body's pieces: large enough that requests cost little, small enough to be held in
 /// memory and sent again after a failure.
 pub(crate) const PIECE_BYTES: u64 = 64 << 20;
@@ -46,9 +49,41 @@ pub(crate) fn blob_path(digest: &Digest) -> Path {
     Path::from_iter(["blobs", "sha256", &hex[..2], &hex])
 }
 
-/// Where a version's document lies: `versions/<model>/<version>.json`.
-pub(crate) fn version_path(model: &Name, version: &Name) -> Path {
-    Path::from_iter(["versions", model.as_str(), &format!("{version}.json")])
+/// Where the document of a version's revision lies: `versions/<model>/<version>.json` for the
+/// first, `versions/<model>/<version>@/<revision>.json` for those after it.
+///
+/// No name has an `@`, so no version's documents lie where another's do; and the later revisions
+/// stand in a folder, so that a version's own can be listed without those of others.
+pub(crate) fn version_path(model: &Name, version: &Name, revision: u64) -> Path {
+    if revision == 0 {
+        return Path::from_iter([VERSIONS, model.as_str(), &format!("{version}.json")]);
+    }
+    revisions_path(model, version).join(format!("{revision}.json"))
+}
+
+/// Where the documents of a version's later revisions lie.
+pub(crate) fn revisions_path(model: &Name, version: &Name) -> Path {
+    Path::from_iter([VERSIONS, model.as_str(), &format!("{version}@")])
+}
+
+/// Which version's document lies at `location`, and of which revision.
+pub(crate) fn named_by(location: &Path) -> Option<(Name, Name, u64)> {
+    let parts: Vec<_> = location.parts().collect();
+    let (model, version, revision) = match &parts[..] {
+        [_, model, file] => (model, file.as_ref().strip_suffix(".json")?, 0),
+        [_, model, folder, file] => {
+            let revision = file.as_ref().strip_suffix(".json")?.parse().ok()?;
+            (model, folder.as_ref().strip_suffix('@')?, revision)
+        }
+        _ => return None,
+    };
+    let named = (
+        model.as_ref().parse().ok()?,
+        version.parse().ok()?,
+        revision,
+    );
+    // One place for each: `01.json` and a first revision in the folder are none.
+    (version_path(&named.0, &named.1, revision) == *location).then_some(named)
 }
 
 #[cfg(test)]
@@ -93,9 +128,29 @@ mod tests {
             "blobs/sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         let (model, version) = ("m".parse().unwrap(), "1.0".parse().unwrap());
-        assert_eq!(
-            version_path(&model, &version).as_ref(),
-            "versions/m/1.0.json"
-        );
+        for (revision, place) in [(0, "versions/m/1.0.json"), (7, "versions/m/1.0@/7.json")] {
+            let path = version_path(&model, &version, revision);
+            assert_eq!(path.as_ref(), place);
+            let named = (model.clone(), version.clone(), revision);
+            assert_eq!(named_by(&path), Some(named));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_documents_place() {
+        for other in [
+            "versions/m/1.0",
+            "versions/m/1.0@.json",
+            "versions/m/1.0@/0.json",
+            "versions/m/1.0@/01.json",
+            "versions/m/1.0@/+1.json",
+            "versions/m/1.0@/1",
+            "versions/m/1.0/1.json",
+            "versions/m/1.0@/1.json/x",
+            "versions/M/1.0.json",
+            "versions/1.0.json",
+        ] {
+            assert_eq!(named_by(&Path::from(other)), None, "{other}");
+        }
     }
 }

@@ -78,6 +78,7 @@ impl ModelStore {
             model: manifest.model.clone(),
             version: manifest.version.clone(),
             serial: manifest.serial,
+            revision: manifest.revision,
             manifest_sha256: version.digest(),
             files: stored,
         };
@@ -92,7 +93,22 @@ impl ModelStore {
 
     /// Creates the document, or finds that the very same one is there.
     async fn commit(&self, document: &VersionDocument) -> Result<Digest, StoreError> {
-        let location = version_path(&document.model, &document.version);
+        let VersionDocument {
+            model,
+            version,
+            revision,
+            ..
+        } = document;
+        let location = version_path(model, version, *revision);
+        // A version that was rotated has left its first name free; it is taken all the same.
+        let newer = self.revisions(model, version).await?;
+        if newer
+            .last()
+            .is_some_and(|newest| newest.revision > *revision)
+        {
+            let (model, version) = (model.clone(), version.clone());
+            return Err(StoreError::VersionExists { model, version });
+        }
         let bytes = document.to_bytes().map_err(|source| StoreError::Document {
             location: location.clone(),
             source,
@@ -112,7 +128,7 @@ impl ModelStore {
             return Ok(Digest::of(&bytes));
         }
         if existed {
-            let (model, version) = (document.model.clone(), document.version.clone());
+            let (model, version) = (model.clone(), version.clone());
             return Err(StoreError::VersionExists { model, version });
         }
         Err(StoreError::ChangedDocument(location))

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::OnceCell, task};
 use crate::{
     StoreError, VersionDocument, VersionDocumentError,
     document::DOCUMENT_BYTES_MAX,
-    pieces::{blob_path, version_path},
+    pieces::{blob_path, named_by, revisions_path, version_path},
     store_files::StoreFiles,
 };
 
@@ -52,15 +52,63 @@ impl ModelStore {
         self.store.clone()
     }
 
-    /// The document of a version.
+    /// The document of a version's newest revision.
     pub async fn document(
         &self,
         model: &Name,
         version: &Name,
     ) -> Result<VersionDocument, StoreError> {
-        let location = version_path(model, version);
+        let revisions = self.revisions(model, version).await?;
+        let (model, version) = (model.clone(), version.clone());
+        revisions
+            .into_iter()
+            .next_back()
+            .ok_or(StoreError::NoVersion { model, version })
+    }
+
+    /// The documents of all revisions of a version that the store holds, the oldest first: as a
+    /// rule one, and two while it is being rotated.
+    pub async fn revisions(
+        &self,
+        model: &Name,
+        version: &Name,
+    ) -> Result<Vec<VersionDocument>, StoreError> {
+        let folder = revisions_path(model, version);
+        let failed = |source| StoreError::of("list", &folder, source);
+        let later: Vec<_> = self
+            .store
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        let mut numbers = vec![0];
+        for object in later {
+            let (_, _, revision) =
+                named_by(&object.location).ok_or(StoreError::Foreign(object.location))?;
+            numbers.push(revision);
+        }
+        numbers.sort_unstable();
+        let mut documents = Vec::new();
+        for revision in numbers {
+            match self.revision(model, version, revision).await {
+                // The first was rotated away, or one was removed since it was listed.
+                Err(StoreError::NoVersion { .. }) => {}
+                document => documents.push(document?),
+            }
+        }
+        Ok(documents)
+    }
+
+    /// The document of one revision.
+    pub(crate) async fn revision(
+        &self,
+        model: &Name,
+        version: &Name,
+        revision: u64,
+    ) -> Result<VersionDocument, StoreError> {
+        let location = version_path(model, version, revision);
         let parsed = match self.get(&location, DOCUMENT_BYTES_MAX).await? {
-            Found::Object(bytes) => VersionDocument::parse(&bytes, model, version),
+            Found::Object(bytes) => VersionDocument::parse(&bytes, (model, version, revision)),
             Found::TooLarge(bytes) => Err(VersionDocumentError::TooLarge(bytes)),
             Found::Nothing => {
                 let (model, version) = (model.clone(), version.clone());
@@ -70,14 +118,61 @@ impl ModelStore {
         parsed.map_err(|source| StoreError::Document { location, source })
     }
 
-    /// Fetches a version: its table of contents, its manifest and its signature. Other files are
-    /// fetched as they are read, each piece checked against its address every time.
+    /// Fetches a version's newest revision: its table of contents, its manifest and its signature.
+    /// Other files are fetched as they are read, each piece checked against its address every
+    /// time.
+    ///
+    /// Which revision is the newest is the store's word; whoever needs a certain one knows its
+    /// manifest and calls [`ModelStore::fetch_pinned`].
     ///
     /// What is returned reads blockingly: verify it anywhere, but call
     /// [`VerifiedManifest::open`] and its other readers on a thread that may block
     /// (`tokio::task::spawn_blocking`), while the runtime runs.
     pub async fn fetch(&self, model: &Name, version: &Name) -> Result<FetchedVersion, StoreError> {
         let document = self.document(model, version).await?;
+        self.fetch_document(document).await
+    }
+
+    /// Fetches the revision that is pinned, as [`ModelStore::fetch_manifest`] does.
+    pub async fn fetch_pinned(&self, pinned: &PinnedVersion) -> Result<FetchedVersion, StoreError> {
+        self.fetch_manifest(&pinned.model, &pinned.version, &pinned.manifest_sha256)
+            .await
+    }
+
+    /// Fetches the revision of a version that has this manifest, as [`ModelStore::fetch`] does.
+    /// Where there is none the newest is fetched, and verifying it says what it is instead.
+    pub async fn fetch_manifest(
+        &self,
+        model: &Name,
+        version: &Name,
+        manifest_sha256: &Digest,
+    ) -> Result<FetchedVersion, StoreError> {
+        // Most versions are never rotated, and then nothing need be listed.
+        match self.revision(model, version, 0).await {
+            Err(StoreError::NoVersion { .. }) => {}
+            first => {
+                let first = first?;
+                if first.manifest_sha256 == *manifest_sha256 {
+                    return self.fetch_document(first).await;
+                }
+            }
+        }
+        let mut revisions = self.revisions(model, version).await?;
+        let wanted = revisions
+            .iter()
+            .position(|document| document.manifest_sha256 == *manifest_sha256);
+        let wanted = wanted
+            .map(|at| revisions.swap_remove(at))
+            .or_else(|| revisions.pop());
+        let (model, version) = (model.clone(), version.clone());
+        let document = wanted.ok_or(StoreError::NoVersion { model, version })?;
+        self.fetch_document(document).await
+    }
+
+    async fn fetch_document(
+        &self,
+        document: VersionDocument,
+    ) -> Result<FetchedVersion, StoreError> {
         let files = Arc::new(StoreFiles::new(self.clone(), document, Handle::current()));
         task::spawn_blocking(move || FetchedVersion::new(files))
             .await
@@ -92,7 +187,7 @@ impl ModelStore {
         pinned: &PinnedVersion,
         target: &Path,
     ) -> Result<VerifiedManifest, StoreError> {
-        let fetched = self.fetch(&pinned.model, &pinned.version).await?;
+        let fetched = self.fetch_pinned(pinned).await?;
         let verified = fetched.verify(pinned).map_err(StoreError::Version)?;
         let target = target.to_owned();
         task::spawn_blocking(move || verified.write_folder(&target).map(|()| verified))
@@ -101,25 +196,30 @@ impl ModelStore {
             .map_err(StoreError::Version)
     }
 
-    /// Removes the document of a version, if it names this manifest; finding none is success.
+    /// Removes the document of the version's revision with this manifest; finding no document of
+    /// the version at all is success.
     ///
-    /// Takes back a publication that was never activated. Its pieces stay: other versions may
-    /// have the same ones.
+    /// Takes back a publication that was never activated, or one that a rotation has replaced. Its
+    /// pieces stay: other versions may have the same ones.
     pub async fn remove(
         &self,
         model: &Name,
         version: &Name,
         manifest_sha256: &Digest,
     ) -> Result<(), StoreError> {
-        let document = match self.document(model, version).await {
-            Err(StoreError::NoVersion { .. }) => return Ok(()),
-            document => document?,
-        };
-        if document.manifest_sha256 != *manifest_sha256 {
+        let revisions = self.revisions(model, version).await?;
+        let wanted = revisions
+            .iter()
+            .find(|document| document.manifest_sha256 == *manifest_sha256);
+        let Some(document) = wanted else {
             let (model, version) = (model.clone(), version.clone());
-            return Err(StoreError::VersionExists { model, version });
-        }
-        let location = version_path(model, version);
+            return if revisions.is_empty() {
+                Ok(())
+            } else {
+                Err(StoreError::VersionExists { model, version })
+            };
+        };
+        let location = version_path(model, version, document.revision);
         match self.store.delete(&location).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StoreError::of("delete", &location, source)),

@@ -232,7 +232,11 @@ mod tests {
         let (x, mut y) = (integers(rows * width_in, 7), vec![0.0; rows * 3]);
         PackedWeights::new(std::slice::from_ref(&weights), width_in).add_product(&x, &mut y);
         let last = &x[(rows - 1) * width_in..];
-        let sum: f32 = weights[2 * width_in..].iter().zip(last).map(|(w, x)| w * x).sum();
+        let sum: f32 = weights[2 * width_in..]
+            .iter()
+            .zip(last)
+            .map(|(w, x)| w * x)
+            .sum();
         assert_eq!(y[rows * 3 - 1], sum);
     }
 

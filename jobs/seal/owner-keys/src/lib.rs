@@ -6,6 +6,7 @@
 
 mod owner_keys;
 mod session;
+mod state_keys;
 mod witness;
 
 pub use owner_keys::{KeysError, OwnerKeys};

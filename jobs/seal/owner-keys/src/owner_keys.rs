@@ -17,20 +17,23 @@ use sealift_signed_document::{
 const DELEGATION_SECONDS: u64 = 365 * 24 * 60 * 60;
 
 /// Document types that the admin key may sign.
-const ADMIN_TYPES: [&str; 9] = [
+const ADMIN_TYPES: [&str; 12] = [
     "activate.v1",
     "channel.v1",
+    "erase.v1",
     "floor.v1",
     "grant.v1",
     "init-template.v1",
     "install.v1",
     "reference-values.v1",
     "register.v1",
+    "rewrap.v1",
+    "rotate.v1",
     "withdraw.v1",
 ];
 
 /// Document types that the witness key may sign.
-const WITNESS_TYPES: [&str; 1] = ["unlock.v1"];
+const WITNESS_TYPES: [&str; 2] = ["rekey.v1", "unlock.v1"];
 
 /// Why the owner's keys are not usable.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,7 @@ pub enum KeysError {
 /// | `header-ed25519` | Ed25519 | signs the header of sealed tensor files |
 /// | `oms-p256` | P-256 | signs published folders (OpenSSF Model Signing) |
 /// | `state-key` | 256 bits | what the key manager's records are encrypted under |
+/// | `state-key.next` | 256 bits | only while that key is being changed |
 pub struct OwnerKeys {
     folder: PathBuf,
 }

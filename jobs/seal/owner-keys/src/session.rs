@@ -1,11 +1,14 @@
 //! An appraised key manager and the admin key that signs changes for it.
 
+use http::StatusCode;
 use sealift_encrypted_batch::{Budget, Grant, GrantId, OutputPolicy, VersionScope};
 use sealift_kbs_protocol::{
     KeyBundle, KeyManagerClient, KeyManagerClientError, Name, Nonce, ParseNameError, Signer,
     command::{Activate, Approval, Budgets, CommandKind, Install, InstallKind, Lease, Register},
+    erasure::{Erase, Erasure, ErasureProof, OwnerCopies},
     evidence::AppraisedKeyManager,
     model_status::{ModelStatus, VersionStatus},
+    rotation::{Rewrap, Rotate},
 };
 use sealift_pinned_tls::ServerUrl;
 use sealift_signed_document::{
@@ -13,6 +16,7 @@ use sealift_signed_document::{
 };
 use sealift_trust_folder::TrustFolder;
 use sealift_verifier::AppraisedEvidence;
+use sealift_wrapped_key::WrappedKeys;
 
 use crate::{KeysError, OwnerKeys};
 
@@ -216,6 +220,107 @@ impl OwnerSession {
             .change(&self.appraised, &signers, CommandKind::Activate, &activate)
             .await?;
         Ok(())
+    }
+
+    /// Has the data keys of a version wrapped under the KEK of its next revision.
+    pub async fn rewrap(
+        &self,
+        model: &Name,
+        version: &VersionStatus,
+        keys: &WrappedKeys,
+    ) -> Result<WrappedKeys, SessionError> {
+        let status = self.status(model).await?;
+        let rewrap = Rewrap {
+            km_id: self.identity()?.thumbprint(),
+            seq: status.seq + 1,
+            not_after: self.now_unix + CHANGE_SECONDS,
+            model: model.clone(),
+            version: version.version.clone(),
+            manifest_sha256: version.manifest_sha256,
+            keys_sha256: keys.digest(),
+        };
+        let signers = [self.signer()];
+        Ok(self
+            .client
+            .rewrap(&self.appraised, &signers, rewrap, keys)
+            .await?)
+    }
+
+    /// Says that the next revision of a version, with `keys` in its headers, was verified in its
+    /// store: it takes the place of the current one.
+    pub async fn rotate(
+        &self,
+        model: &Name,
+        next: &VersionStatus,
+        keys: &WrappedKeys,
+    ) -> Result<(), SessionError> {
+        let status = self.status(model).await?;
+        let rotate = Rotate {
+            km_id: self.identity()?.thumbprint(),
+            seq: status.seq + 1,
+            not_after: self.now_unix + CHANGE_SECONDS,
+            model: model.clone(),
+            version: next.version.clone(),
+            revision: next.revision,
+            manifest_sha256: next.manifest_sha256,
+            keys_sha256: keys.digest(),
+        };
+        let signers = [self.signer()];
+        self.client
+            .change(&self.appraised, &signers, CommandKind::Rotate, &rotate)
+            .await?;
+        Ok(())
+    }
+
+    /// Has the keys of a version deleted; its witness has to change the state key then.
+    pub async fn erase(
+        &self,
+        model: &Name,
+        version: &VersionStatus,
+        copies: OwnerCopies,
+    ) -> Result<(), SessionError> {
+        let status = self.status(model).await?;
+        let erase = Erase {
+            km_id: self.identity()?.thumbprint(),
+            seq: status.seq + 1,
+            not_after: self.now_unix + CHANGE_SECONDS,
+            model: model.clone(),
+            version: version.version.clone(),
+            manifest_sha256: version.manifest_sha256,
+            copies,
+        };
+        let signers = [self.signer()];
+        self.client
+            .change(&self.appraised, &signers, CommandKind::Erase, &erase)
+            .await?;
+        Ok(())
+    }
+
+    /// The receipt of a version's erasure, if the state key was changed since it.
+    pub async fn erasure(
+        &self,
+        model: &Name,
+        version: &Name,
+    ) -> Result<Option<Signed<Erasure>>, SessionError> {
+        match self.client.erasure(&self.appraised, model, version).await {
+            Err(KeyManagerClientError::Refused {
+                status: StatusCode::NOT_FOUND,
+            }) => Ok(None),
+            answer => Ok(Some(answer?)),
+        }
+    }
+
+    /// Puts a receipt together with fresh evidence of the key manager that signed it.
+    pub async fn erasure_proof(
+        &self,
+        erasure: &Signed<Erasure>,
+    ) -> Result<ErasureProof, SessionError> {
+        let nonce = Nonce::random();
+        Ok(ErasureProof {
+            evidence: self.client.evidence(&nonce).await?,
+            nonce,
+            erasure: erasure.envelope().clone(),
+        })
     }
 
     /// Lets a user score a model for `seconds` and returns the key manager's `grant-ack.v1`.

@@ -16,7 +16,7 @@ use sealift_trust_folder::TrustFolder;
 use sealift_verifier::AppraisedEvidence;
 use serde::{Deserialize, Serialize};
 
-use crate::{KeysError, OwnerKeys};
+use crate::{KeysError, OwnerKeys, state_keys::StateKey};
 
 /// Name of the witness's memory in the owner's key folder.
 const MEMORY: &str = "witness.json";
@@ -119,20 +119,35 @@ impl Witness {
         let expectation = self.trust.key_manager_expectation();
         let verifier = self.trust.key_manager_verifier(now_unix);
         let locked = self.client.appraise(&expectation, &verifier).await?;
-        // Kept before it is granted: an epoch that was granted once is never granted again.
-        self.memory.epoch += 1;
-        self.keep()?;
-        let grant = UnlockGrant {
-            identity: self.memory.identity.as_ref(),
-            epoch: self.memory.epoch,
-            head: self.memory.head(),
-            time: now_unix,
-            state_key: &keys.state_key()?,
+        let mut candidates = keys.state_keys()?.into_iter().peekable();
+        let open = loop {
+            let Some((which, state_key)) = candidates.next() else {
+                return Err(WitnessError::Locked);
+            };
+            // Kept before it is granted: an epoch that was granted once is never granted again.
+            self.next_epoch()?;
+            let grant = UnlockGrant {
+                identity: self.memory.identity.as_ref(),
+                epoch: self.memory.epoch,
+                head: self.memory.head(),
+                time: now_unix,
+                state_key: &state_key,
+            };
+            let trust = (&expectation, &verifier);
+            match self
+                .client
+                .unlock(&locked, self.signer(), &grant, trust)
+                .await
+            {
+                // The change of the state key was cut off: perhaps the other one opens it.
+                Err(KeyManagerClientError::Refused { .. }) if candidates.peek().is_some() => {}
+                opened => {
+                    let open = opened?;
+                    keys.settle_state_key(which)?;
+                    break open;
+                }
+            }
         };
-        let open = self
-            .client
-            .unlock(&locked, self.signer(), &grant, (&expectation, &verifier))
-            .await?;
         let identity = *open.identity().ok_or(WitnessError::Locked)?;
         self.memory.identity = Some(identity);
         self.keep()?;
@@ -172,6 +187,30 @@ impl Witness {
             .cosign(&checkpoint, self.signer(), now_unix)
             .await?;
         Ok(())
+    }
+
+    /// Has every record of the key manager encrypted under a state key that is drawn here, and
+    /// destroys the old one: what older copies of the records hold is gone with it.
+    ///
+    /// Killed anywhere, the next [`Witness::unlock`] finds out which key counts.
+    pub async fn rekey(
+        &mut self,
+        open: &Witnessed,
+        keys: &OwnerKeys,
+        now_unix: u64,
+    ) -> Result<(), WitnessError> {
+        let next = keys.next_state_key()?;
+        self.next_epoch()?;
+        self.client
+            .rekey(open, self.signer(), (self.memory.epoch, &next))
+            .await?;
+        keys.settle_state_key(StateKey::Next)?;
+        self.cosign_newest(open, now_unix).await
+    }
+
+    fn next_epoch(&mut self) -> Result<(), WitnessError> {
+        self.memory.epoch += 1;
+        self.keep()
     }
 
     fn signer(&self) -> Signer<'_> {

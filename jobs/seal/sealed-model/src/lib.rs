@@ -50,7 +50,7 @@ pub use name::{FileName, Name, NameError};
 pub use opened::{OpenedModel, OpenedTensor, TensorBytes};
 pub use publish_key::{PublishKey, PublishKeyError, PublishVerifyingKey};
 pub use range_read::{FileRange, RangeRead};
-pub use rotate::{RotateError, RotatedVersion, rotate_version};
+pub use rotate::{RotateError, RotatedVersion, Rotation};
 pub use seal::{
     FheTensor, ProtectionPlan, REPORT_FILE, SealError, SealOptions, SealProgress, SealRequest,
     SealedVersion, SealingKeys, TensorPlan, VersionFacts, seal_version,

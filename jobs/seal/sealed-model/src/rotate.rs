@@ -1,33 +1,34 @@
-//! Rotation: a version under a fresh KEK, without touching a body.
+//! Rotation: a version under another KEK, without touching a body.
 //!
-//! The data keys are wrapped anew, so the headers of files with `sealed` tensors change, and with
-//! them the manifest (its revision rises) and the signature. Bodies, names, shapes and serial stay,
-//! so that a store keeps every piece of a body.
+//! The data keys are wrapped anew by whoever holds the KEKs, so the headers of files with `sealed`
+//! tensors change, and with them the manifest (its revision rises) and the signature. Bodies,
+//! names, shapes and serial stay, so that a store keeps every piece of a body.
 //!
 //! It bounds what a KEK that leaks *later* opens. Whoever held the old KEK while the old headers
 //! were published could unwrap the data keys, which have not changed: to shut that reader out, seal
 //! the model anew.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
-    num::NonZeroUsize,
     path::{Path, PathBuf},
+    slice,
 };
 
-use sealift_signed_document::{Digest, DigestWriter, SecretBytes};
+use sealift_signed_document::{Digest, DigestWriter, SigningKey};
+use sealift_wrapped_key::{WrappedKey, WrappedKeys, WrappedKeysError};
 
 use crate::{
     container::{
         facts::FileFacts,
-        read::{CheckedHeader, Rewrapped},
-        write::FileWriter,
+        read::{CheckedHeader, SealedHeader},
+        write::header,
     },
     draft_folder::{DraftFolder, FolderError, folder_error},
     manifest::{Manifest, ManifestFile},
     name::FileName,
     opened::tensor_files,
     seal::{SealError, SealingKeys, sign_folder},
-    tensor_key::Kek,
     version::{VerifiedManifest, VersionError},
 };
 
@@ -41,9 +42,20 @@ pub enum RotateError {
         "the header key is not the one that the manifest names; rotate with the key that sealed this version, or seal it anew"
     )]
     HeaderKey,
-    /// The version, or the KEK for it.
+    /// The version, or a header of it.
     #[error("the version cannot be rotated")]
     Version(#[source] VersionError),
+    /// No KEK has anything to do with the version.
+    #[error("the version has no sealed tensor, so there is no key to rotate")]
+    NothingSealed(#[source] WrappedKeysError),
+    /// The keys of another version.
+    #[error("{found} wrapped keys do not fit the version's {expected} sealed tensors")]
+    OtherKeys {
+        /// Keys that were given.
+        found: usize,
+        /// Sealed tensors.
+        expected: usize,
+    },
     /// The new header, manifest or signature.
     #[error("the rotated version cannot be described")]
     Describe(#[source] SealError),
@@ -52,10 +64,8 @@ pub enum RotateError {
     Folder(#[source] FolderError),
 }
 
-/// A version under a fresh KEK.
+/// A version under another KEK.
 pub struct RotatedVersion {
-    /// The key-encryption key, drawn for this revision: it goes to the key manager.
-    pub kek: SecretBytes<32>,
     /// What is to be published now.
     pub manifest: Manifest,
     /// SHA-256 of `manifest.json`.
@@ -64,96 +74,116 @@ pub struct RotatedVersion {
     pub folder: PathBuf,
 }
 
-/// Writes `verified`, which `kek` opens, to the new folder `out` under a KEK drawn here.
-///
-/// `out` appears at the end, whole; the version that was read is not touched. So whatever
-/// happens in between, the old version is there, and the new one is there whole or not at all.
-/// Bodies are copied as they are, under the digests that the owner signed, and no data key leaves
-/// memory but wrapped.
-pub fn rotate_version(
-    verified: &VerifiedManifest,
-    kek: &SecretBytes<32>,
-    keys: SealingKeys<'_>,
-    out: &Path,
-) -> Result<RotatedVersion, RotateError> {
-    let old = verified.manifest();
-    if keys.header.public() != old.header_key {
-        return Err(RotateError::HeaderKey);
-    }
-    let fresh = SecretBytes::random();
-    let rotation = Rotation {
-        verified,
-        keys,
-        old: Kek::new(kek),
-        new: Kek::new(&fresh),
-    };
-    let folder = DraftFolder::create(out).map_err(RotateError::Folder)?;
-    let mut manifest = old.clone();
-    // Beyond 2^53 - 1 the manifest's own check refuses it.
-    manifest.revision += 1;
-    for file in &mut manifest.files {
-        let header = rotation.header(file)?;
-        file.sha256 = rotation.copy(file, header.as_deref(), &folder)?;
-    }
-    let manifest_sha256 =
-        sign_folder(&folder, &manifest, keys.publish).map_err(RotateError::Describe)?;
-    folder.finish().map_err(RotateError::Folder)?;
-    Ok(RotatedVersion {
-        kek: fresh,
-        manifest,
-        manifest_sha256,
-        folder: out.to_owned(),
-    })
-}
-
-struct Rotation<'a> {
+/// The headers of a verified version, ready to be written with other wrapped keys.
+pub struct Rotation<'a> {
     verified: &'a VerifiedManifest,
-    keys: SealingKeys<'a>,
-    old: Kek,
-    new: Kek,
+    headers: BTreeMap<FileName, SealedHeader>,
 }
 
-impl Rotation<'_> {
-    /// The new first bytes of a file with sealed tensors; as long as the old ones.
-    fn header(&self, file: &ManifestFile) -> Result<Option<Vec<u8>>, RotateError> {
-        let manifest = self.verified.manifest();
-        if !tensor_files(manifest).any(|other| other.name == file.name) {
-            return Ok(None);
+impl<'a> Rotation<'a> {
+    /// Reads and checks every header. No key is needed.
+    ///
+    /// # Errors
+    /// [`RotateError::Version`] for a header that is not what the manifest calls for.
+    pub fn read(verified: &'a VerifiedManifest) -> Result<Self, RotateError> {
+        let manifest = verified.manifest();
+        let mut headers = BTreeMap::new();
+        for file in tensor_files(manifest) {
+            let content = verified.open_file(file).map_err(RotateError::Version)?;
+            let checked =
+                CheckedHeader::read(content.as_ref(), manifest, file).map_err(|source| {
+                    RotateError::Version(VersionError::Container {
+                        file: file.name.clone(),
+                        source,
+                    })
+                })?;
+            if let Some(sealed) = checked.sealed() {
+                headers.insert(file.name.clone(), sealed);
+            }
         }
-        let refuse = |source| {
-            RotateError::Version(VersionError::Container {
-                file: file.name.clone(),
-                source,
-            })
-        };
-        let content = self
-            .verified
-            .open_file(file)
-            .map_err(RotateError::Version)?;
-        let checked = CheckedHeader::read(content.as_ref(), manifest, file).map_err(refuse)?;
-        let Some(rewrapped) = checked.rewrap(&self.old, &self.new).map_err(refuse)? else {
-            return Ok(None);
-        };
-        self.sign(&file.name, &rewrapped).map(Some)
+        Ok(Self { verified, headers })
     }
 
-    fn sign(&self, name: &FileName, rewrapped: &Rewrapped) -> Result<Vec<u8>, RotateError> {
-        let writer = FileWriter {
-            facts: FileFacts::of(self.verified.manifest(), name),
-            header_key: self.keys.header,
-            kek: &self.new,
-            chunk: rewrapped.chunk,
-            threads: NonZeroUsize::MIN,
+    /// The wrapped keys of all sealed tensors, by file and then by tensor name.
+    ///
+    /// # Errors
+    /// [`RotateError::NothingSealed`] where there is none.
+    pub fn wrapped_keys(&self) -> Result<WrappedKeys, RotateError> {
+        let keys = self
+            .headers
+            .values()
+            .flat_map(|header| header.keys.values());
+        let keys = keys.map(|tensor| tensor.wrapped.clone()).collect();
+        WrappedKeys::new(keys).map_err(RotateError::NothingSealed)
+    }
+
+    /// Writes the version to the new folder `out` with `rewrapped` in place of its wrapped keys,
+    /// in the order of [`Rotation::wrapped_keys`], and one revision higher.
+    ///
+    /// `out` appears at the end, whole; the version that was read is not touched. So whatever
+    /// happens in between, the old version is there, and the new one is there whole or not at
+    /// all. Bodies are copied as they are, under the digests that the owner signed.
+    ///
+    /// # Errors
+    /// [`RotateError`]; that the keys are the tensors' own is for whoever wrapped them to know.
+    pub fn write(
+        mut self,
+        rewrapped: &WrappedKeys,
+        keys: SealingKeys<'_>,
+        out: &Path,
+    ) -> Result<RotatedVersion, RotateError> {
+        let mut manifest = self.verified.manifest().clone();
+        if keys.header.public() != manifest.header_key {
+            return Err(RotateError::HeaderKey);
+        }
+        self.replace(rewrapped)?;
+        let folder = DraftFolder::create(out).map_err(RotateError::Folder)?;
+        // Beyond 2^53 - 1 the manifest's own check refuses it.
+        manifest.revision += 1;
+        for file in &mut manifest.files {
+            let header = self.header(&file.name, keys.header)?;
+            file.sha256 = self.copy(file, header.as_deref(), &folder)?;
+        }
+        let manifest_sha256 =
+            sign_folder(&folder, &manifest, keys.publish).map_err(RotateError::Describe)?;
+        folder.finish().map_err(RotateError::Folder)?;
+        Ok(RotatedVersion {
+            manifest,
+            manifest_sha256,
+            folder: out.to_owned(),
+        })
+    }
+
+    fn replace(&mut self, rewrapped: &WrappedKeys) -> Result<(), RotateError> {
+        let (found, expected) = (rewrapped.keys().len(), self.wrapped_keys()?.keys().len());
+        if found != expected {
+            return Err(RotateError::OtherKeys { found, expected });
+        }
+        let mut next: slice::Iter<'_, WrappedKey> = rewrapped.keys().iter();
+        let headers = self.headers.values_mut();
+        for (tensor, wrapped) in headers
+            .flat_map(|header| header.keys.values_mut())
+            .zip(&mut next)
+        {
+            tensor.wrapped = wrapped.clone();
+        }
+        Ok(())
+    }
+
+    /// The new first bytes of a file with sealed tensors; as long as the old ones.
+    fn header(&self, name: &FileName, key: &SigningKey) -> Result<Option<Vec<u8>>, RotateError> {
+        let Some(sealed) = self.headers.get(name) else {
+            return Ok(None);
         };
-        let header = writer
-            .header(&rewrapped.entries, &rewrapped.keys)
+        let facts = FileFacts::of(self.verified.manifest(), name);
+        let written = header(&facts, key, &sealed.entries, (sealed.chunk, &sealed.keys))
             .map_err(RotateError::Describe)?;
         assert_eq!(
-            header.len() as u64,
-            rewrapped.body_begin,
+            written.len() as u64,
+            sealed.body_begin,
             "wrapped keys and signatures have fixed lengths"
         );
-        Ok(header)
+        Ok(Some(written))
     }
 
     /// Copies a file with `header` in place of its first bytes, and returns its new digest.

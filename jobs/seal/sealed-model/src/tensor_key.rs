@@ -8,67 +8,11 @@ use aws_lc_rs::{
     rand,
 };
 use sealift_signed_document::{Digest, SecretBytes, named_hash};
-use zeroize::Zeroizing;
-
-/// Bytes of an AES-GCM nonce (NIST SP 800-38D section 8.2).
-pub(crate) const IV_BYTES: usize = 12;
-
-/// Bytes of an AES-GCM tag.
-pub(crate) const TAG_BYTES: usize = 16;
-
-/// Bytes of a data key.
-pub(crate) const KEY_BYTES: usize = 32;
+pub(crate) use sealift_wrapped_key::{IV_BYTES, Kek, TAG_BYTES, WrappedKey};
 
 /// Most chunks of one tensor. [`TensorSealer`] draws counters below 2^31, so that this many
 /// steps cannot wrap 32 bits.
 pub(crate) const CHUNKS_MAX: u64 = 1 << 31;
-
-/// A key-encryption key, ready for use. It wraps the data keys of one version.
-pub(crate) struct Kek(LessSafeKey);
-
-/// A data key under the KEK, as the header holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrappedKey {
-    pub(crate) ciphertext: [u8; KEY_BYTES],
-    pub(crate) iv: [u8; IV_BYTES],
-    pub(crate) tag: [u8; TAG_BYTES],
-}
-
-impl Kek {
-    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
-        Self(aes_256_gcm(key))
-    }
-
-    fn wrap(&self, key: &SecretBytes<32>) -> WrappedKey {
-        let iv = random();
-        // The copy becomes ciphertext in place.
-        let mut ciphertext = *key.expose();
-        let tag = seal(&self.0, iv, &mut ciphertext);
-        WrappedKey {
-            ciphertext,
-            iv,
-            tag,
-        }
-    }
-
-    /// The data key that `wrapped` holds, under the KEK `next` instead.
-    pub(crate) fn rewrap(
-        &self,
-        wrapped: &WrappedKey,
-        next: &Self,
-    ) -> Result<WrappedKey, Unspecified> {
-        Ok(next.wrap(&self.unwrap(wrapped)?))
-    }
-
-    /// The data key, if it was wrapped under this KEK.
-    pub(crate) fn unwrap(&self, wrapped: &WrappedKey) -> Result<SecretBytes<32>, Unspecified> {
-        let mut key = Zeroizing::new(wrapped.ciphertext);
-        let nonce = Nonce::assume_unique_for_key(wrapped.iv);
-        self.0
-            .open_in_place_separate_tag(nonce, Aad::empty(), &wrapped.tag, &mut *key)?;
-        SecretBytes::from_slice(key.as_slice()).ok_or(Unspecified)
-    }
-}
 
 /// Encrypts the chunks of one tensor, in order, under a key that no other tensor or attempt has.
 ///
@@ -251,12 +195,6 @@ mod tests {
         assert_eq!(at_once, one_by_one);
         assert_ne!(at_once, plain);
         assert_eq!(together.finish(), single.finish());
-    }
-
-    #[test]
-    fn a_key_wrapped_under_another_kek_is_refused() {
-        let (_, wrapped) = TensorSealer::fresh(&Kek::new(&SecretBytes::random()));
-        assert!(Kek::new(&SecretBytes::random()).unwrap(&wrapped).is_err());
     }
 
     #[test]

@@ -1,26 +1,53 @@
 //! Rotation: the same bodies under another KEK.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, ops::Deref, path::Path, sync::Arc};
 
 use sealift_sealed_model::{
-    ContainerError, FetchedVersion, FolderFiles, MANIFEST_FILE, OpenedModel, RotateError,
-    RotatedVersion, SIGNATURE_FILE, SealingKeys, VersionError, rotate_version,
+    ContainerError, FetchedVersion, FolderFiles, MANIFEST_FILE, OpenedModel, PinnedVersion,
+    RotateError, RotatedVersion, Rotation, SIGNATURE_FILE, SealingKeys, VersionError,
 };
 use sealift_signed_document::{SecretBytes, SigningKey};
+use sealift_wrapped_key::{Kek, WrappedKeys};
 
 use crate::support::{LAYER, Sealed, TWO_THREADS, WEIGHTS, pin, sealed};
 
-fn rotate(
-    sealed: &Sealed,
+/// A rotated version and its KEK, which the key manager draws in earnest.
+struct Rotated {
+    version: RotatedVersion,
+    kek: SecretBytes<32>,
+}
+
+impl Deref for Rotated {
+    type Target = RotatedVersion;
+
+    fn deref(&self) -> &RotatedVersion {
+        &self.version
+    }
+}
+
+/// Rotates the version in `folder` that `kek` opens.
+fn rotate_folder(
+    (sealed, folder): (&Sealed, &Path),
+    pinned: &PinnedVersion,
     kek: &SecretBytes<32>,
     out: &Path,
-) -> Result<RotatedVersion, RotateError> {
-    let verified = sealed.fetch().unwrap().verify(&sealed.pinned).unwrap();
+) -> Result<Rotated, RotateError> {
+    let files = Arc::new(FolderFiles::new(folder));
+    let verified = FetchedVersion::new(files).unwrap().verify(pinned).unwrap();
     let keys = SealingKeys {
         publish: &sealed.owner.publish,
         header: &sealed.owner.header,
     };
-    rotate_version(&verified, kek, keys, out)
+    let (rotation, next) = (Rotation::read(&verified)?, SecretBytes::random());
+    let wrapped = rotation.wrapped_keys()?;
+    let rewrapped = wrapped.rewrap(&Kek::new(kek), &Kek::new(&next)).unwrap();
+    let version = rotation.write(&rewrapped, keys, out)?;
+    Ok(Rotated { version, kek: next })
+}
+
+fn rotate(sealed: &Sealed, out: &Path) -> Result<Rotated, RotateError> {
+    let from = (sealed, sealed.folder());
+    rotate_folder(from, &sealed.pinned, &sealed.version.kek, out)
 }
 
 fn open(
@@ -54,12 +81,7 @@ fn body_of(file: &[u8]) -> &[u8] {
 #[test]
 fn a_rotated_version_opens_to_the_same_tensors_under_the_new_kek_alone() {
     let sealed = sealed();
-    let rotated = rotate(
-        &sealed,
-        &sealed.version.kek,
-        &sealed.folder().with_file_name("new"),
-    )
-    .unwrap();
+    let rotated = rotate(&sealed, &sealed.folder().with_file_name("new")).unwrap();
     let before = sealed.open().unwrap();
     let after = open(&sealed, &rotated, &rotated.kek).unwrap();
     assert_eq!(after.tensors().count(), before.tensors().count());
@@ -86,12 +108,7 @@ fn a_rotated_version_opens_to_the_same_tensors_under_the_new_kek_alone() {
 #[test]
 fn rotation_changes_headers_of_sealed_files_manifest_and_signature_and_nothing_else() {
     let sealed = sealed();
-    let rotated = rotate(
-        &sealed,
-        &sealed.version.kek,
-        &sealed.folder().with_file_name("new"),
-    )
-    .unwrap();
+    let rotated = rotate(&sealed, &sealed.folder().with_file_name("new")).unwrap();
     let (old, new) = (content(sealed.folder()), content(&rotated.folder));
     assert!(old.keys().eq(new.keys()));
     let changed: Vec<_> = old.keys().filter(|name| old[*name] != new[*name]).collect();
@@ -117,9 +134,7 @@ fn a_rotation_that_fails_in_between_leaves_the_old_version_and_no_new_one() {
     *weights.last_mut().unwrap() ^= 1;
     sealed.write(WEIGHTS, &weights);
     let before = content(sealed.folder());
-    let refusal = rotate(&sealed, &sealed.version.kek, &out)
-        .map(drop)
-        .unwrap_err();
+    let refusal = rotate(&sealed, &out).map(drop).unwrap_err();
     assert!(
         matches!(&refusal, RotateError::Version(VersionError::Changed(_))),
         "{refusal:?}"
@@ -140,48 +155,53 @@ fn what_a_killed_rotation_left_does_not_hinder_the_next() {
     fs::create_dir(&left).unwrap();
     fs::write(left.join(WEIGHTS), b"half").unwrap();
     sealed.open().unwrap();
-    let rotated = rotate(&sealed, &sealed.version.kek, &out).unwrap();
+    let rotated = rotate(&sealed, &out).unwrap();
     open(&sealed, &rotated, &rotated.kek).unwrap();
     assert!(!left.exists());
 }
 
 #[test]
-fn a_version_is_not_rotated_with_another_kek_or_header_key() {
+fn a_version_is_not_rotated_with_another_header_key() {
     let mut sealed = sealed();
     let out = sealed.folder().with_file_name("new");
-    let refusal = rotate(&sealed, &SecretBytes::random(), &out)
-        .map(drop)
-        .unwrap_err();
-    let RotateError::Version(VersionError::Container { source, .. }) = &refusal else {
-        panic!("refused elsewhere: {refusal:?}");
-    };
-    assert!(matches!(source, ContainerError::KeyUnwrap(_)));
     sealed.owner.header = SigningKey::generate();
-    let refusal = rotate(&sealed, &sealed.version.kek, &out)
-        .map(drop)
-        .unwrap_err();
+    let refusal = rotate(&sealed, &out).map(drop).unwrap_err();
     assert!(matches!(refusal, RotateError::HeaderKey));
     assert!(!out.exists());
 }
 
 #[test]
+fn a_version_is_not_rotated_with_more_or_fewer_keys_than_it_has() {
+    let sealed = sealed();
+    let out = sealed.folder().with_file_name("new");
+    let verified = sealed.fetch().unwrap().verify(&sealed.pinned).unwrap();
+    let keys = Rotation::read(&verified).unwrap().wrapped_keys().unwrap();
+    let (count, mut more) = (keys.keys().len(), keys.keys().to_vec());
+    let fewer = more[1..].to_vec();
+    more.push(more[0].clone());
+    for other in [fewer, more] {
+        let rewrapped = WrappedKeys::new(other).unwrap();
+        let signing = SealingKeys {
+            publish: &sealed.owner.publish,
+            header: &sealed.owner.header,
+        };
+        let rotation = Rotation::read(&verified).unwrap();
+        let refusal = rotation.write(&rewrapped, signing, &out).map(drop);
+        assert!(
+            matches!(refusal, Err(RotateError::OtherKeys { expected, .. }) if expected == count),
+            "{refusal:?}"
+        );
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn a_rotated_version_is_rotated_again() {
     let sealed = sealed();
-    let first = rotate(
-        &sealed,
-        &sealed.version.kek,
-        &sealed.folder().with_file_name("r1"),
-    )
-    .unwrap();
+    let first = rotate(&sealed, &sealed.folder().with_file_name("r1")).unwrap();
     let pinned = pin(&sealed.owner, &first.manifest, first.manifest_sha256);
-    let files = Arc::new(FolderFiles::new(&first.folder));
-    let verified = FetchedVersion::new(files).unwrap().verify(&pinned).unwrap();
-    let keys = SealingKeys {
-        publish: &sealed.owner.publish,
-        header: &sealed.owner.header,
-    };
     let out = sealed.folder().with_file_name("r2");
-    let second = rotate_version(&verified, &first.kek, keys, &out).unwrap();
+    let second = rotate_folder((&sealed, &first.folder), &pinned, &first.kek, &out).unwrap();
     assert_eq!(second.manifest.revision, 2);
     open(&sealed, &second, &second.kek).unwrap();
 }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use sealift_encrypted_batch::{
-    AgeIdentity, Assurance, Comparison, Disagreement, GrantRecipient, OutputPolicy, ResultRow, SealOptions,
-    VersionScope, compare, guest_policy_sha256, needed_pad, open_results, parse_expected,
-    parse_rows, seal_batch,
+    AgeIdentity, Assurance, Comparison, Disagreement, GrantRecipient, OutputPolicy, ResultRow,
+    SealOptions, VersionScope, compare, guest_policy_sha256, needed_pad, open_results,
+    parse_expected, parse_rows, seal_batch,
 };
 use sealift_kbs_protocol::KeyManagerClient;
 use sealift_pinned_tls::ServerUrl;
@@ -381,7 +381,7 @@ fn output_policy(text: &str) -> Result<OutputPolicy, Failure> {
     }
 }
 
-fn seconds(text: &str) -> Result<u64, Failure> {
+pub(super) fn seconds(text: &str) -> Result<u64, Failure> {
     let wrong = || {
         Failure::new(ExitCode::Usage, format!("`{text}` is not a duration"))
             .remedy("write one number and one unit, as in 30m, 12h or 7d")

@@ -6,9 +6,13 @@ mod init;
 pub(crate) mod look;
 mod model;
 mod model_diff;
+mod model_erase;
+mod model_gc;
+mod model_rotate;
 mod receipts;
 mod report;
 mod run;
+mod stores;
 pub(crate) mod validate;
 
 use crate::{
@@ -33,9 +37,15 @@ pub(crate) async fn dispatch(args: Args, output: Output) -> Result<(), Failure> 
         Command::Batch(Batch::Open(open)) => batch::open(&layout()?, open, output),
         Command::Batch(Batch::Compare(compare)) => batch::compare_with(&layout()?, compare, output),
         Command::Receipts(Receipts::Verify(verify)) => receipts::verify(&layout()?, verify, output),
+        Command::Receipts(Receipts::VerifyErasure(verify)) => {
+            model_erase::verify(&layout()?, verify, output)
+        }
         Command::Model(Model::Inspect(at)) => model::inspect(&args.state, at, output).await,
         Command::Model(Model::Verify(verify)) => model::verify(&args.state, verify, output).await,
         Command::Model(Model::Diff(diff)) => model_diff::diff(&args.state, diff, output).await,
+        Command::Model(Model::Rotate(rotate)) => model_rotate::rotate(&layout()?, rotate, output),
+        Command::Model(Model::Erase(erase)) => model_erase::erase(&layout()?, erase, output),
+        Command::Model(Model::Gc(gc)) => model_gc::gc(&args.state, gc, output).await,
         Command::Model(Model::Pull(pull)) => model::pull(&args.state, pull, output).await,
         Command::Report(report) => report::report(&layout()?, report, output).await,
         Command::Reference(Reference::Accept(_)) => init::accept_references(&layout()?, output),

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use sealift_model_store::ModelStore;
 use sealift_sealed_model::{
     ClaimedVersion, FetchedVersion, FolderFiles, Manifest, ManifestTensor, Name,
     PublishVerifyingKey, VerifiedManifest,
@@ -11,7 +10,7 @@ use sealift_sealed_model::{
 use sealift_signed_document::Digest;
 use serde_json::{Value, json};
 
-use super::init::open_trust;
+use super::{init::open_trust, stores};
 use crate::{
     args::{ModelAt, ModelPull, ModelVerify},
     clock,
@@ -22,7 +21,8 @@ use crate::{
 };
 
 pub(crate) async fn inspect(state: &Path, at: &ModelAt, output: Output) -> Result<(), Failure> {
-    let claim = claim(&fetch(state, at, ExitCode::Input).await?, ExitCode::Input)?;
+    let fetched = fetch(state, (at, None), ExitCode::Input).await?;
+    let claim = claim(&fetched, ExitCode::Input)?;
     let mut document = json!({
         "verified": false,
         "manifest_sha256": claim.manifest_sha256,
@@ -135,7 +135,7 @@ async fn verified<T: Send + 'static>(
         None => None,
     };
     let names = args.at.names()?;
-    let fetched = fetch(state, &args.at, ExitCode::Unverified).await?;
+    let fetched = fetch(state, (&args.at, wanted.as_ref()), ExitCode::Unverified).await?;
     let work = move || {
         let claim = fetched
             .claim()
@@ -173,28 +173,26 @@ fn name(text: &str) -> Result<Name, Failure> {
         .or_fail(ExitCode::Usage, "not the name of a model or version")
 }
 
-/// Fetches the version that was meant; `code` is for one that is there but does not read.
+/// Fetches the version that was meant, in a store the revision with this manifest or the newest;
+/// `code` is for one that is there but does not read.
 pub(crate) async fn fetch(
     state: &Path,
-    at: &ModelAt,
+    (at, manifest_sha256): (&ModelAt, Option<&Digest>),
     code: ExitCode,
 ) -> Result<FetchedVersion, Failure> {
     if let Some((model, version)) = at.names()? {
-        let store = match &at.store {
-            Some(folder) => folder.clone(),
-            None => Layout::open(state)?.store(),
-        };
-        demand_folder(&store)?;
-        let fact = format!(
-            "cannot read `{model}` `{version}` in the store `{}`",
-            store.display()
-        );
-        let store = ModelStore::in_folder(&store).or_fail(ExitCode::Environment, fact.clone())?;
+        let address = stores::address(state, at.store.as_ref())?;
+        let fact = format!("cannot read `{model}` `{version}` in the store `{address}`");
+        let store = stores::open(&address)?;
         store
             .document(&model, &version)
             .await
             .or_fail(ExitCode::Input, fact.clone())?;
-        return store.fetch(&model, &version).await.or_fail(code, fact);
+        let fetched = match manifest_sha256 {
+            Some(manifest) => store.fetch_manifest(&model, &version, manifest).await,
+            None => store.fetch(&model, &version).await,
+        };
+        return fetched.or_fail(code, fact);
     }
     let Some(folder) = &at.folder else {
         return Err(Failure::new(ExitCode::Usage, "no version is named")
@@ -208,7 +206,7 @@ pub(crate) async fn fetch(
 }
 
 /// Looking must not make a folder where none was.
-fn demand_folder(path: &Path) -> Result<(), Failure> {
+pub(super) fn demand_folder(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         return Ok(());
     }

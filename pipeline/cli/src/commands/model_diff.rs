@@ -34,7 +34,7 @@ pub(crate) async fn diff(state: &Path, args: &ModelDiff, output: Output) -> Resu
     for text in [&args.old, &args.new] {
         let at = at(args, text);
         manifests.push(claim(
-            &fetch(state, &at, ExitCode::Input).await?,
+            &fetch(state, (&at, None), ExitCode::Input).await?,
             ExitCode::Input,
         )?);
     }

@@ -11,9 +11,14 @@ mod bad_definitions;
 mod bad_environment;
 mod bad_models;
 mod canary;
+mod cloud;
+#[path = "../../../../jobs/publish/cloud-store/tests/services/emulators.rs"]
+#[expect(dead_code, reason = "here one service stands for all")]
+mod emulators;
 mod end_to_end;
 mod harness;
 mod kills;
+mod lifecycle;
 mod schema;
 mod stock_age;
 mod stopping;

@@ -57,11 +57,13 @@ fn version_status(version: Version) -> VersionStatus {
         VersionState::Staged => model_status::VersionState::Staged,
         VersionState::Active => model_status::VersionState::Active,
         VersionState::Withdrawn => model_status::VersionState::Withdrawn,
+        VersionState::Erased => model_status::VersionState::Erased,
     };
     VersionStatus {
-        version: version.register.version,
         serial: version.register.serial,
-        manifest_sha256: version.register.manifest_sha256,
+        revision: version.revision(),
+        manifest_sha256: version.manifest_sha256(),
+        version: version.register.version,
         state,
     }
 }

@@ -223,6 +223,15 @@ impl Database {
         Ok(Write(self.pool.begin().await?))
     }
 
+    /// Moves everything into the file itself and empties the journal, in which older forms of
+    /// changed rows stand until then.
+    pub(crate) async fn empty_journal(&self) -> Result<(), DatabaseError> {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Reads one leaf of the log.
     pub(crate) async fn leaf(&self, index: u64) -> Result<Option<String>, DatabaseError> {
         let index = i64::try_from(index).map_err(|_| DatabaseError::BadNumber)?;
@@ -244,6 +253,16 @@ impl Write {
         sqlx::query(AssertSqlSafe(sql))
             .bind(&row.id)
             .bind(&row.sealed)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a row; finding none is success.
+    pub(crate) async fn delete(&mut self, table: Table, id: &str) -> Result<(), DatabaseError> {
+        let sql = format!("DELETE FROM {} WHERE id = ?", table.name());
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(id)
             .execute(&mut *self.0)
             .await?;
         Ok(())

@@ -20,6 +20,8 @@ pub enum EntryType {
     Certified,
     /// A channel points at another serial.
     ChannelSet,
+    /// A version's keys were deleted.
+    Erased,
     /// Rows of an encrypted layer were reserved, before they were decrypted.
     FheReserved,
     /// A result file was made from decrypted rows.
@@ -40,6 +42,12 @@ pub enum EntryType {
     ReceiptSuperseded,
     /// Something was refused.
     Refused,
+    /// Every record is encrypted under another state key.
+    Rekeyed,
+    /// A version's data keys were wrapped under the KEK of its next revision.
+    Rewrapped,
+    /// A version is its next revision, under another KEK.
+    Rotated,
     /// A run's receipts were signed for.
     RunReceipted,
     /// A session was granted.

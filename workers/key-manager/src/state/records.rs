@@ -7,6 +7,7 @@ use sealift_evidence::Assurance;
 use sealift_kbs_protocol::{
     Name,
     command::{InstallKind, Register},
+    erasure::Erasure,
 };
 use sealift_signed_document::{Digest, Envelope, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,8 @@ pub(crate) enum VersionState {
     Staged,
     Active,
     Withdrawn,
+    /// The keys are gone; what is left keeps the name and the serial from being used again.
+    Erased,
 }
 
 /// A version, with the rules that its owner signed.
@@ -102,16 +105,86 @@ pub(crate) struct Version {
     pub(crate) register_sha256: Digest,
     pub(crate) root: VerifyingKey,
     pub(crate) state: VersionState,
+    /// What its last rotation replaced of what was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rotated: Option<Rotated>,
+}
+
+/// The revision that a version was rotated to.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotated {
+    pub(crate) revision: u64,
+    pub(crate) manifest_sha256: Digest,
 }
 
 impl Version {
     pub(crate) fn id(model: &Name, version: &Name) -> String {
         format!("{model}/{version}")
     }
+
+    /// How often it was rotated.
+    pub(crate) fn revision(&self) -> u64 {
+        self.rotated.map_or(0, |rotated| rotated.revision)
+    }
+
+    /// The only manifest that is attested and released.
+    pub(crate) fn manifest_sha256(&self) -> Digest {
+        self.rotated
+            .map_or(self.register.manifest_sha256, |rotated| {
+                rotated.manifest_sha256
+            })
+    }
 }
 
 impl Record for Version {
     const TABLE: Table = Table::Versions;
+}
+
+/// The id of the KEK that a version may be rotated to, for the version with the id `version`. No
+/// resource path leads to it: names have no `/`.
+pub(crate) fn next_kek_id(version: &str) -> String {
+    format!("{version}/next")
+}
+
+/// Data keys that were wrapped under the next KEK, and are not released yet.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PendingRotation {
+    pub(crate) revision: u64,
+    pub(crate) keys_sha256: Digest,
+}
+
+impl PendingRotation {
+    pub(crate) fn id(model: &Name, version: &Name) -> String {
+        format!("rotation/{model}/{version}")
+    }
+}
+
+impl Record for PendingRotation {
+    const TABLE: Table = Table::Settings;
+}
+
+/// An erasure: to be signed for once the state key was changed, then with its receipt.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ErasureRecord {
+    pub(crate) erasure: Erasure,
+    /// `erasure.v1`.
+    pub(crate) receipt: Option<Envelope>,
+}
+
+impl ErasureRecord {
+    /// What the ids of all erasures start with.
+    pub(crate) const PREFIX: &'static str = "erasure/";
+
+    pub(crate) fn id(model: &Name, version: &Name) -> String {
+        format!("{}{model}/{version}", Self::PREFIX)
+    }
+}
+
+impl Record for ErasureRecord {
+    const TABLE: Table = Table::Settings;
 }
 
 /// The id of an encrypted layer's secret.

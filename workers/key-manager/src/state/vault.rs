@@ -5,7 +5,7 @@
 //! does to it meanwhile changes nothing, and at the next unlock it must be exactly a state that
 //! some log entry sealed.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, mem, path::Path};
 
 use sealift_kbs_protocol::merkle::{Tree, TreeHead};
 use sealift_signed_document::{DocumentError, SecretBytes, canonical_json, parse_canonical};
@@ -66,9 +66,12 @@ pub(crate) struct Freshness {
     pub(crate) head: TreeHead,
 }
 
+/// What a record becomes; nothing where it is deleted.
+type Becomes = Option<Zeroizing<Vec<u8>>>;
+
 /// Changes to records that belong to one log entry.
 #[derive(Default)]
-pub(crate) struct Change(Vec<(Table, String, Zeroizing<Vec<u8>>)>);
+pub(crate) struct Change(Vec<(Table, String, Becomes)>);
 
 impl Change {
     pub(crate) fn none() -> Self {
@@ -78,13 +81,19 @@ impl Change {
     pub(crate) fn put<R: Record>(mut self, id: &str, record: &R) -> Result<Self, VaultError> {
         let bytes = canonical_json(record).map_err(VaultError::Record)?;
         self.0
-            .push((R::TABLE, id.to_owned(), Zeroizing::new(bytes)));
+            .push((R::TABLE, id.to_owned(), Some(Zeroizing::new(bytes))));
         Ok(self)
     }
 
     pub(crate) fn put_secret(mut self, table: Table, id: &str, secret: &[u8]) -> Self {
         self.0
-            .push((table, id.to_owned(), Zeroizing::new(secret.to_vec())));
+            .push((table, id.to_owned(), Some(Zeroizing::new(secret.to_vec()))));
+        self
+    }
+
+    /// Deletes a record; that there is none is no mistake.
+    pub(crate) fn remove(mut self, table: Table, id: &str) -> Self {
+        self.0.push((table, id.to_owned(), None));
         self
     }
 }
@@ -200,6 +209,14 @@ impl Vault {
             .collect()
     }
 
+    /// Ids of the records in a table that start with `prefix`.
+    pub(crate) fn ids(&self, table: Table, prefix: &str) -> Vec<String> {
+        let from = self.records.range((table, prefix.to_owned())..);
+        from.take_while(|((found, id), _)| *found == table && id.starts_with(prefix))
+            .map(|((_, id), _)| id.clone())
+            .collect()
+    }
+
     /// Number of records in a table.
     pub(crate) fn count(&self, table: Table) -> usize {
         let from = self.records.range((table, String::new())..);
@@ -249,6 +266,44 @@ impl Vault {
             .await
     }
 
+    /// Seals every record anew under another state key and the epoch `epoch`, together with a
+    /// change. Nothing that was written before opens under the new key, and nothing that is
+    /// written from now on under the old one.
+    pub(crate) async fn rekey(
+        &mut self,
+        now: u64,
+        (state_key, epoch): (&SecretBytes<32>, u64),
+        (change, event): (Change, Event),
+    ) -> Result<LogEntry, VaultError> {
+        let last = self.epoch;
+        if epoch <= last {
+            return Err(VaultError::StaleEpoch { found: epoch, last });
+        }
+        let mut seal = StateSeal::new(state_key);
+        for ((table, id), plain) in &self.records {
+            seal.toggle(*table, id, plain);
+        }
+        let old_seal = mem::replace(&mut self.seal, seal);
+        let old_cipher = mem::replace(&mut self.cipher, RecordCipher::new(state_key));
+        self.epoch = epoch;
+        match self
+            .commit_all(now, change, event, Rewrite::Everything)
+            .await
+        {
+            Ok(entry) => {
+                // The old key opens nothing that counts, so a journal that stays is no failure.
+                if let Err(error) = self.database.empty_journal().await {
+                    tracing::warn!(%error, "rows under the old state key stay in the journal");
+                }
+                Ok(entry)
+            }
+            Err(error) => {
+                (self.seal, self.cipher, self.epoch) = (old_seal, old_cipher, last);
+                Err(error)
+            }
+        }
+    }
+
     async fn commit_all(
         &mut self,
         now: u64,
@@ -261,12 +316,17 @@ impl Vault {
             if let Some(old) = self.records.get(&(*table, id.clone())) {
                 self.seal.toggle(*table, id, old);
             }
-            self.seal.toggle(*table, id, plain);
+            if let Some(plain) = plain {
+                self.seal.toggle(*table, id, plain);
+            }
         }
         match self.write(now, &change, event, rewrite).await {
             Ok(entry) => {
                 for (table, id, plain) in change.0 {
-                    self.records.insert((table, id), plain);
+                    match plain {
+                        Some(plain) => self.records.insert((table, id), plain),
+                        None => self.records.remove(&(table, id)),
+                    };
                 }
                 Ok(entry)
             }
@@ -297,9 +357,13 @@ impl Vault {
             }
         }
         for (table, id, plain) in &change.0 {
-            write
-                .put(&self.cipher.seal(*table, id, self.epoch, plain))
-                .await?;
+            match plain {
+                Some(plain) => {
+                    let sealed = self.cipher.seal(*table, id, self.epoch, plain);
+                    write.put(&sealed).await?;
+                }
+                None => write.delete(*table, id).await?,
+            }
         }
         write.append(seq, &leaf).await?;
         write.commit().await?;

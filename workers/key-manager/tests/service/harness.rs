@@ -107,10 +107,18 @@ impl Owner {
             "floor.v1",
             "channel.v1",
             "withdraw.v1",
+            "rewrap.v1",
+            "rotate.v1",
+            "erase.v1",
         ];
         Self {
             admin_delegation: delegate(&root, &admin, Role::Admin, &admin_types),
-            witness_delegation: delegate(&root, &witness, Role::Witness, &["unlock.v1"]),
+            witness_delegation: delegate(
+                &root,
+                &witness,
+                Role::Witness,
+                &["rekey.v1", "unlock.v1"],
+            ),
             root,
             admin,
             witness,

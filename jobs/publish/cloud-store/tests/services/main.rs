@@ -37,6 +37,13 @@ async fn conforms(address: &str, options: &CloudOptions) {
     sealed.open_from(&store).await.unwrap();
 }
 
+#[test]
+fn an_emulator_ends_with_the_test_that_started_it() {
+    for emulator in [Emulator::s3(), Emulator::azure()] {
+        assert!(emulator.ends_with_its_input());
+    }
+}
+
 #[tokio::test]
 async fn amazon_s3_conforms() {
     let emulator = Emulator::s3();

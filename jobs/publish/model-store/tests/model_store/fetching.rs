@@ -257,6 +257,6 @@ async fn a_pull_of_another_version_than_the_pinned_one_is_refused() {
 fn arbitrary_documents_never_panic() {
     let (model, version) = ("tiny".parse().unwrap(), "v1".parse().unwrap());
     for text in ["", "{}", "[]", "null", "{\"files\":[]}", "\u{0}"] {
-        assert!(VersionDocument::parse(text.as_bytes(), &model, &version).is_err());
+        assert!(VersionDocument::parse(text.as_bytes(), (&model, &version, 0)).is_err());
     }
 }

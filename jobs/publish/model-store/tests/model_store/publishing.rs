@@ -241,3 +241,47 @@ async fn pieces_are_sent_side_by_side_but_never_more_than_four() {
     let peak = faulty.pieces_written_at_once();
     assert!((2..=4).contains(&peak), "{peak}");
 }
+
+#[tokio::test]
+async fn a_version_whose_first_revision_was_rotated_away_is_not_published_anew() {
+    let (mut sealed, memory, store) = published().await;
+    let first = sealed.verified();
+    let (model, version) = (sealed.pinned.model.clone(), sealed.pinned.version.clone());
+    let old = sealed.pinned.manifest_sha256;
+    sealed.rotate();
+    publish(&store, &sealed).await.unwrap();
+    store.remove(&model, &version, &old).await.unwrap();
+    assert!(!content(memory.as_ref()).await.contains_key(DOCUMENT));
+    let other = crate::support::sealed();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let refused = [
+        store.publish(&first, &mut go_on).await.unwrap_err(),
+        publish(&store, &other).await.unwrap_err(),
+    ];
+    for refused in refused {
+        let taken = matches!(refused, StoreError::VersionExists { .. });
+        assert!(taken, "{refused}");
+    }
+    sealed.open_from(&store).await.unwrap();
+    let revisions = store.revisions(&model, &version).await.unwrap();
+    assert_eq!(revisions.len(), 1);
+}
+
+/// Whoever can write to the store can write a document; what is pinned is fetched all the same.
+#[tokio::test]
+async fn a_document_that_somebody_put_there_does_not_hide_the_pinned_revision() {
+    let (mut sealed, memory, store) = published().await;
+    sealed.rotate();
+    publish(&store, &sealed).await.unwrap();
+    let content = content(memory.as_ref()).await;
+    let genuine = String::from_utf8(content["versions/tiny/v1@/1.json"].to_vec()).unwrap();
+    let manifest = sealed.pinned.manifest_sha256.to_string();
+    let forged = genuine
+        .replace(&manifest, &Digest::of(b"forged").to_string())
+        .replace("\"revision\":1", "\"revision\":9");
+    put(&memory, "versions/tiny/v1@/9.json", forged).await;
+    sealed.open_from(&store).await.unwrap();
+    put(&memory, "versions/tiny/v1@/x.json", "{}").await;
+    let foreign = store.revisions(&sealed.pinned.model, &sealed.pinned.version);
+    assert!(matches!(foreign.await, Err(StoreError::Foreign(_))));
+}

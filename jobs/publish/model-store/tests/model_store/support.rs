@@ -11,15 +11,18 @@ use sealift_encrypted_batch::OutputPolicy;
 use sealift_model_store::{ModelStore, PublishProgress, PublishedVersion, StoreError};
 use sealift_sealed_model::{
     FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
-    SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
+    Rotation, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
     VerifiedManifest, VersionFacts, seal_version,
 };
-use sealift_signed_document::{Digest, SigningKey};
+use sealift_signed_document::{Digest, SecretBytes, SigningKey};
+use sealift_wrapped_key::Kek;
 
 pub(crate) struct Sealed {
     pub(crate) version: SealedVersion,
     pub(crate) pinned: PinnedVersion,
-    _temporary: tempfile::TempDir,
+    publish: PublishKey,
+    header: SigningKey,
+    temporary: tempfile::TempDir,
 }
 
 pub(crate) fn weights() -> Vec<u8> {
@@ -103,7 +106,9 @@ pub(crate) fn sealed_as(version: &str, serial: u64) -> Sealed {
     Sealed {
         version,
         pinned,
-        _temporary: temporary,
+        publish,
+        header,
+        temporary,
     }
 }
 
@@ -118,13 +123,33 @@ impl Sealed {
             .unwrap()
     }
 
+    /// The same version one revision higher, under a KEK of its own, written over the older one.
+    pub(crate) fn rotate(&mut self) {
+        let verified = self.verified();
+        let (next, rotation) = (SecretBytes::random(), Rotation::read(&verified).unwrap());
+        let (old, new) = (Kek::new(&self.version.kek), Kek::new(&next));
+        let rewrapped = rotation.wrapped_keys().unwrap().rewrap(&old, &new).unwrap();
+        let keys = SealingKeys {
+            publish: &self.publish,
+            header: &self.header,
+        };
+        let revision = verified.manifest().revision + 1;
+        let out = self.temporary.path().join(format!("revision-{revision}"));
+        let rotated = rotation.write(&rewrapped, keys, &out).unwrap();
+        self.version.kek = next;
+        self.version.folder = rotated.folder;
+        self.version.manifest = rotated.manifest;
+        self.version.manifest_sha256 = rotated.manifest_sha256;
+        self.pinned.manifest_sha256 = rotated.manifest_sha256;
+    }
+
     pub(crate) fn folder(&self) -> &FilePath {
         &self.version.folder
     }
 
     /// Fetches and opens the version as a guest does, and checks what it got.
     pub(crate) async fn open_from(&self, store: &ModelStore) -> Result<(), String> {
-        let fetched = store.fetch(&self.pinned.model, &self.pinned.version).await;
+        let fetched = store.fetch_pinned(&self.pinned).await;
         let fetched = fetched.map_err(|error| chain(&error))?;
         let (pinned, kek) = (self.pinned.clone(), self.version.kek.clone());
         tokio::task::spawn_blocking(move || {

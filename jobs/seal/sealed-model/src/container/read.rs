@@ -89,8 +89,8 @@ impl<'a> CheckedHeader<'a> {
     }
 }
 
-/// What stays of a header when its keys are wrapped under another KEK.
-pub(crate) struct Rewrapped {
+/// What of a file with sealed tensors a new header is made from.
+pub(crate) struct SealedHeader {
     pub(crate) entries: Vec<TensorEntry>,
     pub(crate) chunk: ChunkSize,
     pub(crate) keys: BTreeMap<String, SealedTensor>,
@@ -98,24 +98,16 @@ pub(crate) struct Rewrapped {
 }
 
 impl CheckedHeader<'_> {
-    /// The header's facts with every data key wrapped under `next` instead of `kek`, or `None`
-    /// if the file has no sealed tensor.
-    pub(crate) fn rewrap(self, kek: &Kek, next: &Kek) -> Result<Option<Rewrapped>, ContainerError> {
-        let Some((chunk, mut keys)) = self.keys else {
-            return Ok(None);
-        };
-        for (name, sealed) in &mut keys {
-            sealed.wrapped = kek
-                .rewrap(&sealed.wrapped, next)
-                .map_err(|_| ContainerError::KeyUnwrap(name.clone()))?;
-        }
+    /// The header's facts, or `None` if the file has no sealed tensor.
+    pub(crate) fn sealed(self) -> Option<SealedHeader> {
+        let (chunk, keys) = self.keys?;
         let entries = self.tensors.into_iter().map(|(_, entry)| entry).collect();
-        Ok(Some(Rewrapped {
+        Some(SealedHeader {
             entries,
             chunk,
             keys,
             body_begin: self.body_begin,
-        }))
+        })
     }
 }
 

@@ -171,26 +171,35 @@ impl FileWriter<'_> {
         part.chunks_mut(self.chunk.bytes() as usize).collect()
     }
 
-    /// The signed first bytes of the file.
-    pub(crate) fn header(
+    fn header(
         &self,
         entries: &[TensorEntry],
         keys: &BTreeMap<String, SealedTensor>,
     ) -> Result<Vec<u8>, SealError> {
-        let mut metadata = self.facts.members();
-        if self.facts.has_sealed() {
-            metadata.insert(CRYPTO_KEYS.to_owned(), crypto_keys(&self.facts, self.chunk));
-            metadata.insert(ENCRYPTION.to_owned(), encryption(keys));
-            metadata.insert(POLICY.to_owned(), FIXED_POLICY.to_owned());
-        }
-        let signature = self.header_key.sign_raw(&to_json(&metadata, entries));
-        metadata.insert(SIGNATURE.to_owned(), STANDARD.encode(signature));
-        let header = framed(to_json(&metadata, entries));
-        if header.len() as u64 > HEADER_BYTES_MAX {
-            return Err(SealError::HeaderTooLarge(header.len()));
-        }
-        Ok(header)
+        header(&self.facts, self.header_key, entries, (self.chunk, keys))
     }
+}
+
+/// The signed first bytes of a file.
+pub(crate) fn header(
+    facts: &FileFacts<'_>,
+    header_key: &SigningKey,
+    entries: &[TensorEntry],
+    (chunk, keys): (ChunkSize, &BTreeMap<String, SealedTensor>),
+) -> Result<Vec<u8>, SealError> {
+    let mut metadata = facts.members();
+    if facts.has_sealed() {
+        metadata.insert(CRYPTO_KEYS.to_owned(), crypto_keys(facts, chunk));
+        metadata.insert(ENCRYPTION.to_owned(), encryption(keys));
+        metadata.insert(POLICY.to_owned(), FIXED_POLICY.to_owned());
+    }
+    let signature = header_key.sign_raw(&to_json(&metadata, entries));
+    metadata.insert(SIGNATURE.to_owned(), STANDARD.encode(signature));
+    let header = framed(to_json(&metadata, entries));
+    if header.len() as u64 > HEADER_BYTES_MAX {
+        return Err(SealError::HeaderTooLarge(header.len()));
+    }
+    Ok(header)
 }
 
 /// The sealers of the sealed tensors, and what the header will hold of them, by name.

@@ -1,0 +1,1 @@
+//! What becomes of a published version: rotation and erasure, against a real key manager.
