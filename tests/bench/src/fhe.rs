@@ -10,6 +10,7 @@ use sealift_fhe_layer::{
     EncryptedLayer, Kernel, LimbMatrix, LimbMatrixBuilder, ParameterSet, ScaleRange,
 };
 
+use self::plain::{Gemm, Problem, Product as _};
 use crate::figure::Figure;
 use crate::timing::{Clock, medians};
 
@@ -152,19 +153,20 @@ fn ratios(head: &Head, batch: usize, clock: Clock, figures: &mut Vec<Figure>) ->
     };
     let xs = activations(head.d_in, batch);
     let xs: Vec<&[i8]> = xs.iter().map(Vec::as_slice).collect();
-    let shape = (head.d_in, head.d_out);
+    let problem = Problem {
+        shape: (head.d_in, head.d_out),
+        weights: &head.weights,
+        xs: &xs,
+    };
     let mut sums = Vec::new();
     let mut encrypted = || {
         let done = head.layer.evaluate_batch_into(&xs, threads, &mut sums);
         let _ = black_box((done, &mut sums));
     };
-    let Some((packed, bytes)) = plain::F32::packed(shape, &head.weights, &xs)
-        .zip(plain::Int8::packed(shape, &head.weights, &xs))
-    else {
-        return Err("the plaintext products need AVX-512 with VNNI".into());
+    let Some([mut packed, mut bytes]) = plain::prepacked(problem) else {
+        return Err("the plaintext products need AVX2 with FMA, or AVX-512 with VNNI".into());
     };
-    let (mut packed, mut bytes) = (packed, bytes);
-    let mut gemm = plain::Gemm::new(shape, &head.weights, &xs);
+    let mut gemm = Gemm::new(problem);
     let (mut f32_packed, mut f32_gemm, mut int8) = (
         || packed.multiply(threads),
         || gemm.multiply(threads),
@@ -176,9 +178,9 @@ fn ratios(head: &Head, batch: usize, clock: Clock, figures: &mut Vec<Figure>) ->
     )?;
     let [encrypted, f32_packed, f32_gemm, int8] = seconds;
     let (f32, peer) = if f32_packed <= f32_gemm {
-        (f32_packed, "f32, prepacked weights, AVX-512, in this bench")
+        (f32_packed, packed.peer())
     } else {
-        (f32_gemm, "f32, the gemm crate 0.19")
+        (f32_gemm, gemm.peer())
     };
     let ending = if clock == Clock::Wall {
         ".all_threads"
@@ -192,9 +194,8 @@ fn ratios(head: &Head, batch: usize, clock: Clock, figures: &mut Vec<Figure>) ->
     figures.extend([
         figure("us_per_item", encrypted * 1e6 / batch as f64, "µs"),
         figure("ratio_f32", encrypted / f32, "ratio").against(peer),
-        figure("ratio_gemm", encrypted / f32_gemm, "ratio").against("f32, the gemm crate 0.19"),
-        figure("ratio_int8", encrypted / int8, "ratio")
-            .against("int8, prepacked weights, AVX-512 VNNI, in this bench"),
+        figure("ratio_gemm", encrypted / f32_gemm, "ratio").against(gemm.peer()),
+        figure("ratio_int8", encrypted / int8, "ratio").against(bytes.peer()),
     ]);
     Ok(())
 }
