@@ -203,12 +203,12 @@ fn ratios(head: &Head, batch: usize, clock: Clock, figures: &mut Vec<Figure>) ->
 /// Weights per nanosecond of every kernel of this machine, for information.
 fn kernels() -> Result<Vec<Figure>> {
     let (d_in, d_out) = (384, 2048);
-    let matrix = limbs(d_in, d_out)?;
     let xs = activations(d_in, BATCH);
     let xs: Vec<&[i8]> = xs.iter().map(Vec::as_slice).collect();
     let speed = |kernel: Kernel| {
+        let matrix = limbs(kernel, d_in, d_out)?;
         let mut sums = Vec::new();
-        let mut work = || matrix.sums(&xs, (kernel, NonZeroUsize::MIN), &mut sums);
+        let mut work = || matrix.sums(&xs, NonZeroUsize::MIN, &mut sums);
         let [seconds] = medians(Clock::ThisThread, [&mut work])?;
         let name = format!("fhe.kernel.{}.gmac_per_s", kernel.name());
         let value = (d_in * d_out * BATCH) as f64 / seconds / 1e9;
@@ -217,9 +217,9 @@ fn kernels() -> Result<Vec<Figure>> {
     Kernel::available().into_iter().map(speed).collect()
 }
 
-fn limbs(d_in: usize, d_out: usize) -> Result<LimbMatrix> {
+fn limbs(kernel: Kernel, d_in: usize, d_out: usize) -> Result<LimbMatrix> {
     let planes = SET.body_planes();
-    let mut matrix = LimbMatrixBuilder::new(d_in, d_out, planes);
+    let mut matrix = LimbMatrixBuilder::for_kernel(kernel, (d_in, d_out, planes));
     for j in 0..d_in {
         let column = bytes(d_out * planes, j + 3);
         matrix.push_column(&column.iter().map(|v| v.cast_unsigned()).collect::<Vec<_>>());

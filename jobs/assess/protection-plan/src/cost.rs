@@ -4,10 +4,6 @@ use sealift_fhe_layer::{
     MAX_D_IN, MAX_D_OUT, ParameterSet, RING_DIMENSION, promised_security_bits,
 };
 
-/// Outputs and inputs that the guest's kernel rounds a layer up to.
-const KERNEL_OUTPUTS: u64 = 16;
-const KERNEL_INPUTS: u64 = 4;
-
 /// What an encrypted layer costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EncryptedCost {
@@ -45,13 +41,12 @@ impl EncryptedCost {
         }
         let set = ParameterSet::P48B40;
         let planes = set.body_planes() as u64;
-        let padded = d_in.next_multiple_of(KERNEL_INPUTS) * d_out.next_multiple_of(KERNEL_OUTPUTS);
         let blocks = d_out.div_ceil(RING_DIMENSION as u64);
         Ok(Self {
             d_in,
             d_out,
             published_bytes: d_in * d_out * planes,
-            guest_bytes: padded * planes,
+            guest_bytes: set.memory_bytes(d_in as usize, d_out as usize) as u64,
             row_bytes: d_in + d_out * set.sum_bytes() as u64,
             security_bits: promised_security_bits(blocks as usize),
         })

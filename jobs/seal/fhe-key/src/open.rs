@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use pulp::Arch;
 use sealift_fhe_layer::{
-    ActivationError, EncryptedRow, Kernel, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder,
-    RING_DIMENSION, Sums,
+    ActivationError, EncryptedRow, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder, RING_DIMENSION,
+    Sums,
 };
 use zeroize::Zeroizing;
 
@@ -244,7 +244,7 @@ impl Prepared {
     fn sums(&self, xs: &[&[i8]]) -> Zeroizing<Vec<Sums>> {
         let mut sums = Zeroizing::new(Vec::with_capacity(xs.len()));
         let one = NonZeroUsize::MIN;
-        self.columns.sums(xs, (Kernel::fastest(), one), &mut sums);
+        self.columns.sums(xs, one, &mut sums);
         sums
     }
 

@@ -1,16 +1,19 @@
-//! Exact products of byte planes with int8 activations; one plane is one u8 × i8 product.
+//! Exact products of an integer matrix with int8 activations, as products of its limbs: byte
+//! planes, each one u8 × i8 product, or where the machine only multiplies 16 bits, such limbs.
 //!
-//! All kernels give the same bits: sums are integers and no step can overflow. A plane's
-//! accumulator stays within 255·127·8192 < 2^31.
+//! All kernels give the same bits: sums are integers and no step can overflow. A byte plane's
+//! accumulator stays within 255·128·8192 < 2^31; 16-bit limbs are summed in short runs.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
 use std::num::NonZeroUsize;
 
+#[cfg(target_arch = "x86_64")]
+use crate::limbs::WORD_OUTPUTS;
 use crate::limbs::{LANE_INPUTS, LANE_OUTPUTS, Lane, LimbMatrix};
 
 /// Which instructions evaluate. A value exists only where the machine has them.
@@ -22,7 +25,7 @@ enum Instructions {
     /// `vpdpbusd` on 512-bit registers.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
-    /// `vpmaddwd` after widening to 16 bits; `vpmaddubsw` would saturate.
+    /// `vpmaddwd` on limbs of 16 bits; `vpmaddubsw` would saturate with bytes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// Plain Rust.
@@ -62,6 +65,15 @@ impl Kernel {
         }
     }
 
+    /// Whether it multiplies limbs of 16 bits, not byte planes.
+    pub(crate) fn multiplies_words(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Instructions::Avx2 {
+            return true;
+        }
+        false
+    }
+
     /// Writes Σ_j x_j·B[j,k] for each x into its row of `sums`, each [d_out].
     pub(crate) fn run<W: Word>(
         self,
@@ -70,26 +82,22 @@ impl Kernel {
         sums: &mut Vec<&mut [W]>,
         threads: NonZeroUsize,
     ) {
-        let batch = PackedBatch::new(xs, most_items(matrix.planes()));
-        let blocks = matrix.d_out().div_ceil(LANE_OUTPUTS);
-        let share = blocks.div_ceil(threads.get()).max(1);
-        if share == blocks {
-            return self.run_blocks(matrix, 0, &batch, sums);
+        #[cfg(target_arch = "x86_64")]
+        if self.multiplies_words() {
+            let batch = words::Batch::new(xs, matrix.planes());
+            return split(sums, WORD_OUTPUTS, threads, |first, rows| {
+                #[expect(
+                    unsafe_code,
+                    reason = "the instructions were found before the value was made"
+                )]
+                unsafe {
+                    words::avx2::run(matrix, first, &batch, rows);
+                }
+            });
         }
-        // Threads split outputs, so that every byte of the matrix is read once.
-        std::thread::scope(|scope| {
-            for first in (0..blocks).step_by(share) {
-                let mut rows: Vec<&mut [W]> = sums
-                    .iter_mut()
-                    .map(|rest| {
-                        let outputs = rest.len().min(share * LANE_OUTPUTS);
-                        rest.split_off_mut(..outputs)
-                            .expect("at most all that is left")
-                    })
-                    .collect();
-                let batch = &batch;
-                scope.spawn(move || self.run_blocks(matrix, first, batch, &mut rows));
-            }
+        let batch = PackedBatch::new(xs, most_items(matrix.planes()));
+        split(sums, LANE_OUTPUTS, threads, |first, rows| {
+            self.run_blocks(matrix, first, &batch, rows);
         });
     }
 
@@ -125,7 +133,7 @@ impl Kernel {
             products: [Products::ZERO; MOST_ITEMS],
         };
         for block in 0..blocks {
-            let lanes = matrix.block(first + block);
+            let lanes = matrix.lanes(first + block);
             part.from = block * LANE_OUTPUTS;
             for group in &batch.groups {
                 match group {
@@ -165,14 +173,40 @@ impl Kernel {
             )]
             Instructions::Avx512Vnni => unsafe { avx512::multiply::<L, M>(lanes, xs, products) },
             #[cfg(target_arch = "x86_64")]
-            #[expect(
-                unsafe_code,
-                reason = "the instructions were found before the value was made"
-            )]
-            Instructions::Avx2 => unsafe { avx2::multiply::<L, M>(lanes, xs, products) },
+            Instructions::Avx2 => unreachable!("it multiplies limbs of 16 bits"),
             Instructions::Portable => portable::multiply::<L, M>(lanes, xs, products),
         }
     }
+}
+
+/// Calls `run` with the number of the first block and the rows' part from there, for the shares
+/// of up to `threads` threads. They split outputs, so that every byte of the matrix is read once.
+fn split<W: Word>(
+    sums: &mut Vec<&mut [W]>,
+    block_outputs: usize,
+    threads: NonZeroUsize,
+    run: impl Fn(usize, &mut [&mut [W]]) + Sync,
+) {
+    let outputs = sums.first().map_or(0, |row| row.len());
+    let blocks = outputs.div_ceil(block_outputs);
+    let share = blocks.div_ceil(threads.get()).max(1);
+    if share >= blocks {
+        return run(0, sums);
+    }
+    std::thread::scope(|scope| {
+        for first in (0..blocks).step_by(share) {
+            let mut rows: Vec<&mut [W]> = sums
+                .iter_mut()
+                .map(|rest| {
+                    let outputs = rest.len().min(share * block_outputs);
+                    rest.split_off_mut(..outputs)
+                        .expect("at most all that is left")
+                })
+                .collect();
+            let run = &run;
+            scope.spawn(move || run(first, &mut rows));
+        }
+    });
 }
 
 /// Four neighbouring inputs of one activation.
@@ -265,6 +299,9 @@ fn most_items(planes: usize) -> usize {
 pub(crate) trait Word: Copy + Send {
     /// Writes planes 0 to 4 and plane 5 put together to the first 16 of `sums`, or to all.
     fn join(products: &Products, sums: &mut [Self]);
+
+    /// `low` and, where a set has as many limbs, `top`·2^32.
+    fn joined(low: i64, top: i64) -> Self;
 }
 
 impl Word for i64 {
@@ -275,6 +312,10 @@ impl Word for i64 {
             sums.copy_from_slice(&products.low[..sums.len()]);
         }
     }
+
+    fn joined(low: i64, _top: i64) -> Self {
+        low
+    }
 }
 
 impl Word for i128 {
@@ -282,5 +323,9 @@ impl Word for i128 {
         for (sum, (low, top)) in sums.iter_mut().zip(products.low.iter().zip(&products.top)) {
             *sum = Self::from(*low) + (Self::from(*top) << 40);
         }
+    }
+
+    fn joined(low: i64, top: i64) -> Self {
+        Self::from(low) + (Self::from(top) << 32)
     }
 }

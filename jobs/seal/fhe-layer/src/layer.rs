@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 
-use crate::kernel::Kernel;
 use crate::limbs::{LimbMatrix, LimbMatrixBuilder};
 use crate::meta::{ActivationError, LayerMeta};
 use crate::row::{EncryptedRow, Sums};
@@ -61,7 +60,7 @@ impl EncryptedLayer {
                 .check_activation(x)
                 .map_err(|source| EvaluationError::Activation { item, source })?;
         }
-        self.bodies.sums(xs, (Kernel::fastest(), threads), sums);
+        self.bodies.sums(xs, threads, sums);
         Ok(())
     }
 

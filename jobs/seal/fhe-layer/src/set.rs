@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limbs::LimbMatrix;
+
 /// N: coefficients of one ring element, bits of one block's binary secret, outputs of one block.
 pub const RING_DIMENSION: usize = 2048;
 
@@ -94,6 +96,11 @@ impl ParameterSet {
             Self::P48B40 | Self::P48B32 => 8,
             Self::P48 => 12,
         }
+    }
+
+    /// Bytes that the guest holds for the bodies of a layer of this shape, at most.
+    pub const fn memory_bytes(self, d_in: usize, d_out: usize) -> usize {
+        LimbMatrix::memory_bytes(d_in, d_out, self.body_planes())
     }
 
     /// The widest input for which every int8 W and x is exact without a tighter norm bound, or

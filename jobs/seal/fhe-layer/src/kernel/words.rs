@@ -1,0 +1,114 @@
+//! Products of 16-bit limbs, as `vpmaddwd` multiplies them.
+//!
+//! Bytes would have to be widened at every load. Limbs of 16 bits need only L/2 multiplications
+//! where L bytes need L, take the same memory, and the odd byte plane is widened once for all
+//! items of a group. The limbs of an unsigned integer are stored less 2^15, so that they are
+//! signed; what that takes off, 2^15·Σ_j x_j per limb, is added once per output.
+
+pub(super) mod avx2;
+
+use super::Word;
+use crate::limbs::{WORD_OUTPUTS, WORD_STEP_INPUTS};
+
+/// Steps whose products an i32 accumulator takes: 504 inputs, 504·2^15·2^7 < 2^31. An x of -128
+/// is thus no danger either.
+const MOST_STEPS: usize = 126;
+
+/// A batch cut into groups of nearly the same size: a small last group would be a slow one.
+pub(super) struct Batch {
+    groups: Vec<Group>,
+}
+
+/// Items that are multiplied together: each limb that is loaded is used for all of them.
+pub(super) struct Group {
+    /// Position of the first in the batch.
+    first: usize,
+    /// Their starting values.
+    sums: Vec<Sums>,
+    /// Neighbouring inputs as two i16, input by input, for each input item by item.
+    pairs: Vec<i32>,
+}
+
+impl Batch {
+    /// Packs items for a matrix of `planes` bytes.
+    pub(super) fn new(xs: &[&[i8]], planes: usize) -> Self {
+        let groups = xs.len().div_ceil(most_items(planes));
+        let bound = |group: usize| group * xs.len() / groups;
+        Self {
+            groups: (0..groups)
+                .map(|group| {
+                    let first = bound(group);
+                    Group::new(&xs[first..bound(group + 1)], first)
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Group {
+    fn new(xs: &[&[i8]], first: usize) -> Self {
+        let inputs = xs.first().map_or(0, |x| x.len());
+        let padded = inputs.next_multiple_of(WORD_STEP_INPUTS);
+        let mut pairs = vec![0; padded / 2 * xs.len()];
+        for (m, x) in xs.iter().enumerate() {
+            let packed = pairs[m..].iter_mut().step_by(xs.len());
+            let (whole, last) = x.as_chunks::<2>();
+            let last = last.first().map(|last| [*last, 0]);
+            for (packed, pair) in packed.zip(whole.iter().copied().chain(last)) {
+                let [low, high] = pair.map(i32::from);
+                *packed = low & 0xffff | high << 16;
+            }
+        }
+        let sums = xs.iter().map(|x| Sums::of_offsets(x)).collect();
+        Self { first, sums, pairs }
+    }
+}
+
+/// The most items whose accumulators, with L/2 limbs, stay in 16 registers together with the
+/// limbs and an input.
+fn most_items(planes: usize) -> usize {
+    if planes == 4 { 6 } else { 3 }
+}
+
+/// Sums of eight outputs of one item: limbs 0 and 1, and of odd L the last byte; and limb 2 in
+/// units of 2^32.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    low: [i64; WORD_OUTPUTS],
+    top: [i64; WORD_OUTPUTS],
+}
+
+impl Sums {
+    /// What the offsets of the limbs take off.
+    fn of_offsets(x: &[i8]) -> Self {
+        let sum: i64 = x.iter().map(|v| i64::from(*v)).sum();
+        Self {
+            low: [(sum << 15) + (sum << 31); WORD_OUTPUTS],
+            top: [sum << 15; WORD_OUTPUTS],
+        }
+    }
+
+    /// Adds the accumulators of one run of steps, limb by limb.
+    #[inline]
+    fn add<const L: usize, const P: usize>(&mut self, limbs: &[[i32; WORD_OUTPUTS]; P]) {
+        let low = limbs[0].iter().zip(&limbs[1]);
+        for (sum, (first, second)) in self.low.iter_mut().zip(low) {
+            *sum += i64::from(*first) + (i64::from(*second) << 16);
+        }
+        let Some(last) = limbs.get(2) else { return };
+        let (sums, unit) = if L == 5 {
+            (&mut self.low, 32)
+        } else {
+            (&mut self.top, 0)
+        };
+        for (sum, limb) in sums.iter_mut().zip(last) {
+            *sum += i64::from(*limb) << unit;
+        }
+    }
+
+    fn write<W: Word>(&self, row: &mut [W]) {
+        for (sum, (low, top)) in row.iter_mut().zip(self.low.iter().zip(&self.top)) {
+            *sum = W::joined(*low, *top);
+        }
+    }
+}
