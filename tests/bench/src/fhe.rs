@@ -5,7 +5,7 @@ mod plain;
 
 use std::{error::Error, hint::black_box, num::NonZeroUsize, thread};
 
-use sealift_fhe_key::{CheckedRow, LayerKeys, LayerSecrets, PlainLayer};
+use sealift_fhe_key::{LayerKeys, LayerSecrets, PlainLayer};
 use sealift_fhe_layer::{
     EncryptedLayer, Kernel, LimbMatrix, LimbMatrixBuilder, ParameterSet, ScaleRange,
 };
@@ -104,16 +104,13 @@ impl Head {
         let rows = self.layer.evaluate_rows(&items, NonZeroUsize::MIN)?;
         let grid = self.secrets.rounding_grid(0.01)?;
         let mut failure = None;
-        let mut open = || {
-            let checked: std::result::Result<Vec<_>, _> =
-                rows.iter().map(|row| self.secrets.check(row)).collect();
-            match checked.map(|checked| CheckedRow::open_all(&checked)) {
-                Ok(Ok(opened)) => opened.iter().for_each(|row| {
-                    black_box(row.logits_on(&grid));
-                }),
-                Ok(Err(error)) => failure = Some(error.to_string()),
-                Err(error) => failure = Some(error.to_string()),
-            }
+        let mut open = || match self.secrets.check(&rows) {
+            Ok(checked) => checked.logits(Some(&grid), |logits| {
+                if let Err(error) = black_box(logits) {
+                    failure = Some(error.to_string());
+                }
+            }),
+            Err(refused) => failure = Some(refused.reason.to_string()),
         };
         let [seconds] = medians(Clock::ThisThread, [&mut open])?;
         if let Some(failure) = failure {

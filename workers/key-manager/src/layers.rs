@@ -8,7 +8,7 @@ use std::{
 };
 
 use sealift_encrypted_batch::{MAX_DECIMALS, Outcome, OutputPolicy, RowFault};
-use sealift_fhe_key::{CheckedRow, LayerSecrets, Opened};
+use sealift_fhe_key::{CheckedRows, LayerSecrets};
 use sealift_fhe_layer::{EncryptedRow, ParameterSet, Sums};
 use sealift_kbs_protocol::{FheBundle, call::FheRow};
 use sealift_signed_document::Digest;
@@ -82,7 +82,7 @@ impl ReadyLayer {
 
     /// Checks every row before anything of it is decrypted.
     pub(crate) fn check(&self, rows: &[FheRow]) -> Result<(), Refusal> {
-        self.checked(rows, |_| Ok(()))
+        self.checked(rows, |_| ())
     }
 
     /// Decrypts rows, rescales them and rounds them as `policy` demands.
@@ -102,53 +102,38 @@ impl ReadyLayer {
                 )
             }
         };
-        let scores = |opened: &Opened<'_>| {
-            let logits = match &grid {
-                None => opened.logits(),
-                Some(grid) => opened.logits_on(grid),
-            };
-            Outcome::Scores(logits.to_vec())
-        };
         self.checked(rows, |checked| {
-            if let Ok(opened) = CheckedRow::open_all(&checked) {
-                return Ok(opened.iter().map(scores).collect());
-            }
-            // One row decrypts to the impossible. That depends on decrypted values, so it becomes
-            // that row's answer to the user, and the guest sees no difference.
-            self.checked(rows, |checked| {
-                let open = |row: CheckedRow<'_>| {
-                    row.open()
-                        .map_or(Outcome::Fault(RowFault::NotFinite), |row| scores(&row))
-                };
-                Ok(checked.into_iter().map(open).collect())
-            })
+            let mut outcomes = Vec::with_capacity(rows.len());
+            checked.logits(grid.as_ref(), |logits| {
+                // A row that decrypts to the impossible depends on decrypted values, so it becomes
+                // that row's answer to the user, and the guest sees no difference.
+                outcomes.push(match logits {
+                    Ok(logits) => Outcome::Scores(logits.to_vec()),
+                    Err(_) => Outcome::Fault(RowFault::NotFinite),
+                });
+            });
+            outcomes
         })
     }
 
     fn checked<T>(
         &self,
         rows: &[FheRow],
-        then: impl FnOnce(Vec<CheckedRow<'_>>) -> Result<T, Refusal>,
+        then: impl FnOnce(CheckedRows<'_>) -> T,
     ) -> Result<T, Refusal> {
         let set = self.secrets.meta().set();
         let posted: Vec<EncryptedRow> = rows
             .iter()
             .map(|row| posted(row, set))
             .collect::<Result<_, _>>()?;
-        let check = |(row, posted): (&FheRow, _)| {
-            self.secrets
-                .check(posted)
-                .map_err(|refusal| Refusal::DishonestRow {
-                    row: row.row,
-                    reason: refusal.to_string(),
-                })
-        };
-        let checked: Vec<_> = rows
-            .iter()
-            .zip(&posted)
-            .map(check)
-            .collect::<Result<_, _>>()?;
-        then(checked)
+        let checked = self
+            .secrets
+            .check(&posted)
+            .map_err(|refused| Refusal::DishonestRow {
+                row: rows[refused.index].row,
+                reason: refused.reason.to_string(),
+            })?;
+        Ok(then(checked))
     }
 }
 

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use sealift_fhe_key::{CheckedRow, LayerKeys, PlainLayer};
+use sealift_fhe_key::{LayerKeys, PlainLayer};
 use sealift_fhe_layer::{EncryptedLayer, ParameterSet, ScaleRange};
 
 const SHAPES: [(usize, usize); 3] = [(384, 2), (768, 1000), (384, 30_522)];
@@ -55,19 +55,17 @@ fn measure(set: ParameterSet, d_in: usize, d_out: usize) {
         .evaluate_rows(&[(&x[..], 0.05); ROWS], NonZeroUsize::MIN)
         .expect("rows");
 
+    let grid = secrets.rounding_grid(0.01).expect("a positive step");
     let (mut checking, mut opening) = (Duration::MAX, Duration::MAX);
     for _ in 0..REPETITIONS {
         checking = checking.min(time(|| {
-            for row in &rows {
-                black_box(secrets.check(row).expect("an honest row"));
-            }
+            black_box(secrets.check(&rows).is_ok());
         }));
-        let checked: Vec<_> = rows
-            .iter()
-            .map(|row| secrets.check(row).expect("an honest row"))
-            .collect();
+        let checked = secrets.check(&rows).expect("honest rows");
         opening = opening.min(time(|| {
-            black_box(CheckedRow::open_all(&checked).expect("answers"));
+            checked.logits(Some(&grid), |logits| {
+                black_box(logits.is_ok());
+            });
         }));
     }
     let speed = (d_in * d_out) as f64 / sealing.as_secs_f64() / 1e6;

@@ -64,10 +64,10 @@ impl CheckPrime {
     /// reduction at the end.
     ///
     /// Secrets are cut at 61 bits and values at 48, so that no sum of products leaves its type.
-    fn dot(self, secrets: &[u128], values: impl Iterator<Item = i128>) -> u128 {
+    fn dot(self, secrets: impl Iterator<Item = u128>, values: impl Iterator<Item = i128>) -> u128 {
         let (mut low_low, mut high_low) = (0_u128, 0_u128);
         let (mut low_high, mut high_high) = (0_i128, 0_i128);
-        for (secret, value) in secrets.iter().zip(values) {
+        for (secret, value) in secrets.zip(values) {
             let (low, high) = ((secret & ((1 << 61) - 1)) as u64, (secret >> 61) as u32);
             let (value_low, value_high) = (value as u64 & ((1 << 48) - 1), (value >> 48) as i64);
             low_low += u128::from(low) * u128::from(value_low);
@@ -89,15 +89,17 @@ impl CheckPrime {
     ///
     /// Eight products stay within i128. Their sum is folded at 2^61 ≡ 1, and 2^15 folded sums
     /// stay far within i128 again.
-    fn dot_narrow(self, secrets: &[u128], values: impl Iterator<Item = i64>) -> u128 {
+    fn dot_narrow(self, secrets: &[u64], values: &[i64]) -> u128 {
         debug_assert_eq!(self.log2, 61, "secrets have 61 bits");
+        let product =
+            |(secret, value): (&u64, &i64)| i128::from(secret.cast_signed()) * i128::from(*value);
+        let (secrets, last_secrets) = secrets.as_chunks::<PRODUCTS_AT_ONCE>();
+        let (values, last_values) = values.as_chunks::<PRODUCTS_AT_ONCE>();
+        let sums = secrets.iter().zip(values);
+        let sums = sums.map(|(secrets, values)| secrets.iter().zip(values).map(product).sum());
+        let last: i128 = last_secrets.iter().zip(last_values).map(product).sum();
         let (mut low, mut high) = (0_u128, 0_i128);
-        let mut products = secrets
-            .iter()
-            .zip(values)
-            .map(|(secret, value)| i128::from(*secret as i64) * i128::from(value));
-        for _ in 0..secrets.len().div_ceil(PRODUCTS_AT_ONCE) {
-            let sum: i128 = products.by_ref().take(PRODUCTS_AT_ONCE).sum();
+        for sum in sums.chain([last]) {
             low += sum.cast_unsigned() & self.value();
             high += sum >> self.log2;
         }
@@ -112,10 +114,46 @@ impl CheckPrime {
 /// Products of 61 bits by 64 whose sum fits 128 bits with a sign.
 const PRODUCTS_AT_ONCE: usize = 8;
 
+/// r in as few bytes as its prime needs: it is read as a whole for every row.
+enum Secrets {
+    /// Below 2^61 − 1.
+    Narrow(Zeroizing<Vec<u64>>),
+    Wide(Zeroizing<Vec<u128>>),
+}
+
+impl Secrets {
+    fn of(prime: CheckPrime, residues: impl ExactSizeIterator<Item = u128>) -> Self {
+        // Collected from an exact size, so that no copy is left behind by growing.
+        if prime.log2 == 61 {
+            Self::Narrow(Zeroizing::new(residues.map(|r| r as u64).collect()))
+        } else {
+            Self::Wide(Zeroizing::new(residues.collect()))
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(r) => r.len(),
+            Self::Wide(r) => r.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u128> {
+        let (narrow, wide): (&[u64], &[u128]) = match self {
+            Self::Narrow(r) => (r, &[]),
+            Self::Wide(r) => (&[], r),
+        };
+        narrow
+            .iter()
+            .map(|r| u128::from(*r))
+            .chain(wide.iter().copied())
+    }
+}
+
 /// r and u, residues modulo p.
 pub(crate) struct CheckVector {
     prime: CheckPrime,
-    r: Zeroizing<Vec<u128>>,
+    r: Secrets,
     u: Zeroizing<Vec<u128>>,
 }
 
@@ -132,6 +170,7 @@ impl CheckVector {
         for _ in 0..d_out {
             r.push(uniform(prime)?);
         }
+        let r = Secrets::of(prime, r.iter().copied());
         Ok(Self { prime, r, u })
     }
 
@@ -143,25 +182,29 @@ impl CheckVector {
     ) -> Option<Self> {
         let prime = CheckPrime::of(set);
         let good = r.iter().chain(u.iter()).all(|v| *v < prime.value());
-        good.then_some(Self { prime, r, u })
+        good.then(|| Self {
+            prime,
+            r: Secrets::of(prime, r.iter().copied()),
+            u,
+        })
     }
 
-    pub(crate) fn r(&self) -> &[u128] {
-        &self.r
+    pub(crate) fn r(&self) -> impl Iterator<Item = u128> {
+        self.r.iter()
     }
 
     pub(crate) fn u(&self) -> &[u128] {
         &self.u
     }
 
-    /// Appends u_j of the next column of bodies.
-    pub(crate) fn push_column(&mut self, bodies: &[u64]) {
-        let sum = if self.prime.log2 == 61 {
-            let bodies = bodies.iter().map(|body| body.cast_signed());
-            self.prime.dot_narrow(&self.r, bodies)
-        } else {
-            let bodies = bodies.iter().map(|body| i128::from(*body));
-            self.prime.dot(&self.r, bodies)
+    /// Appends u_j of the next column of bodies, which are below 2^48.
+    pub(crate) fn push_column(&mut self, bodies: &[i64]) {
+        let sum = match &self.r {
+            Secrets::Narrow(r) => self.prime.dot_narrow(r, bodies),
+            Secrets::Wide(r) => {
+                let bodies = bodies.iter().map(|body| i128::from(*body));
+                self.prime.dot(r.iter().copied(), bodies)
+            }
         };
         self.u.push(sum);
     }
@@ -171,11 +214,12 @@ impl CheckVector {
         if self.r.len() != y.len() || self.u.len() != x.len() {
             return false;
         }
-        let found = match y.narrow() {
-            Some(y) if self.prime.log2 == 61 => self.prime.dot_narrow(&self.r, y.iter().copied()),
-            _ => self.prime.dot(&self.r, y.iter()),
+        let found = match (&self.r, y.narrow()) {
+            (Secrets::Narrow(r), Some(y)) => self.prime.dot_narrow(r, y),
+            _ => self.prime.dot(self.r.iter(), y.iter()),
         };
-        found == self.prime.dot(&self.u, x.iter().map(|v| i128::from(*v)))
+        let x = x.iter().map(|v| i128::from(*v));
+        found == self.prime.dot(self.u.iter().copied(), x)
     }
 }
 
@@ -194,6 +238,8 @@ fn uniform(prime: CheckPrime) -> Result<u128, NoRandomness> {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -226,7 +272,7 @@ mod tests {
                 let secrets: Vec<u128> = pairs.iter().map(|(s, _)| s % p.value()).collect();
                 let products = secrets.iter().zip(&pairs).map(|(s, (_, v))| p.mul(*s, p.residue(*v)));
                 let expected = products.fold(0, |sum, product| p.add(sum, product));
-                let found = p.dot(&secrets, pairs.iter().map(|(_, v)| *v));
+                let found = p.dot(secrets.into_iter(), pairs.iter().map(|(_, v)| *v));
                 prop_assert_eq!(found, expected);
             }
         }
@@ -235,10 +281,11 @@ mod tests {
         fn narrow_dot_products_equal_wide_ones(
             pairs in prop::collection::vec((any::<u64>(), any::<i64>()), 0..40),
         ) {
-            let secrets: Vec<u128> = pairs.iter().map(|(s, _)| u128::from(*s) % P61.value()).collect();
-            let values = || pairs.iter().map(|(_, v)| *v);
-            let expected = P61.dot(&secrets, values().map(i128::from));
-            prop_assert_eq!(P61.dot_narrow(&secrets, values()), expected);
+            let secrets: Vec<u64> = pairs.iter().map(|(s, _)| s % P61.value() as u64).collect();
+            let values: Vec<i64> = pairs.iter().map(|(_, v)| *v).collect();
+            let wide = secrets.iter().map(|s| u128::from(*s));
+            let expected = P61.dot(wide, values.iter().map(|v| i128::from(*v)));
+            prop_assert_eq!(P61.dot_narrow(&secrets, &values), expected);
         }
 
         #[test]
@@ -255,17 +302,17 @@ mod tests {
     fn the_longest_dot_product_of_the_largest_values_overflows_nothing() {
         use sealift_fhe_layer::MAX_D_OUT;
         for (p, largest) in [(P61, 1_i128 << 60), (P89, 1 << 68)] {
-            let secrets = vec![p.value() - 1; MAX_D_OUT];
             for value in [largest, -largest, (1 << 48) - 1, -1] {
-                let found = p.dot(&secrets, std::iter::repeat_n(value, MAX_D_OUT));
+                let secrets = repeat_n(p.value() - 1, MAX_D_OUT);
+                let found = p.dot(secrets, repeat_n(value, MAX_D_OUT));
                 // (p − 1)·v ≡ −v
                 let expected = p.mul(p.residue(-value), MAX_D_OUT as u128);
                 assert_eq!(found, expected, "{p:?} {value}");
             }
         }
-        let secrets = vec![P61.value() - 1; MAX_D_OUT];
+        let secrets = vec![P61.value() as u64 - 1; MAX_D_OUT];
         for value in [i64::MIN, i64::MAX] {
-            let found = P61.dot_narrow(&secrets, std::iter::repeat_n(value, MAX_D_OUT));
+            let found = P61.dot_narrow(&secrets, &vec![value; MAX_D_OUT]);
             let expected = P61.mul(P61.residue(-i128::from(value)), MAX_D_OUT as u128);
             assert_eq!(found, expected, "{value}");
         }

@@ -10,9 +10,9 @@ use sealift_fhe_layer::{
 use zeroize::Zeroizing;
 
 use crate::check_vector::CheckVector;
+use crate::product::{Multiplication, TransformedSecret};
 use crate::ring::{
-    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Polynomial, Product, Ring,
-    TransformedSecret, fresh_mask_seed, zero,
+    BlockSecret, MODULUS_MASK, Masks, NoRandomness, Noise, Polynomial, fresh_mask_seed, zero,
 };
 use crate::secrets::LayerSecrets;
 
@@ -183,40 +183,38 @@ fn transposed(weights: &[i8], d_in: usize, first: usize) -> Zeroizing<Vec<i8>> {
 
 /// Encrypts one column after the other under the same secrets.
 struct ColumnEncryption {
-    ring: Ring,
     masks: Masks,
     noise: Noise,
+    multiplication: Multiplication,
     secrets: Vec<TransformedSecret>,
     delta: u64,
     dropped_bits: u32,
     planes: usize,
     mask: Polynomial,
     noise_terms: Polynomial,
-    product: Product,
     /// The bodies of the current column, rounded.
-    bodies: Vec<u64>,
+    bodies: Vec<i64>,
     bytes: Vec<u8>,
 }
 
 impl ColumnEncryption {
     fn new(keys: &LayerKeys, delta: u64) -> Result<Self, NoRandomness> {
-        let ring = Ring::new();
+        let mut multiplication = Multiplication::new();
         let secrets = keys
             .secrets
             .iter()
-            .map(|s| ring.transform_secret(s.coefficients()))
+            .map(|s| multiplication.transformed(&s.coefficients()))
             .collect();
         Ok(Self {
-            ring,
             masks: Masks::new(keys.mask_seed),
             noise: Noise::new()?,
+            multiplication,
             secrets,
             delta,
             dropped_bits: keys.set.dropped_bits(),
             planes: keys.set.body_planes(),
             mask: zero(),
             noise_terms: zero(),
-            product: Product::new(),
             bodies: vec![0; keys.d_out],
             bytes: vec![0; keys.d_out * keys.set.body_planes() + size_of::<u64>()],
         })
@@ -226,23 +224,19 @@ impl ColumnEncryption {
     fn encrypt(&mut self, weights: &[i8]) {
         let (delta, dropped_bits) = (self.delta, self.dropped_bits);
         self.masks.next_into(&mut self.mask);
-        let mask = self.ring.transform_mask(&self.mask);
+        self.multiplication.set_mask(&self.mask);
         let blocks = self.bodies.chunks_mut(RING_DIMENSION);
         let blocks = blocks.zip(weights.chunks(RING_DIMENSION));
         for (secret, (bodies, weights)) in self.secrets.iter().zip(blocks) {
-            self.ring.multiply(&mask, secret, &mut self.product);
-            self.noise.next_into(&mut self.noise_terms);
-            let terms = self
-                .product
-                .coefficients()
-                .iter()
-                .zip(self.noise_terms.iter());
-            let terms = terms.zip(weights);
+            let noise = &mut self.noise_terms[..weights.len()];
+            self.noise.next_into(noise);
+            let products = self.multiplication.times(secret);
+            let terms = products.iter().zip(&*noise).zip(weights);
             Arch::new().dispatch(|| {
                 for (body, ((product, noise), weight)) in bodies.iter_mut().zip(terms) {
                     let message = delta.wrapping_mul(i64::from(*weight).cast_unsigned());
                     let exact = product.wrapping_add(*noise).wrapping_add(message);
-                    *body = round(exact, dropped_bits);
+                    *body = round(exact, dropped_bits).cast_signed();
                 }
             });
         }

@@ -3,27 +3,32 @@
 //!
 //! One [`LayerKeys`] encrypts one weight matrix, once, and is gone; what is left is the public
 //! body with its facts, and the [`LayerSecrets`] that travel to the key manager. There a row
-//! becomes a [`CheckedRow`] only by passing every check, and only a checked row can be opened.
+//! becomes one of [`CheckedRows`] only by passing every check, and only those can be decrypted.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`keys`](LayerKeys) | key generation and encryption |
 //! | [`secrets`](LayerSecrets) | what decryption needs, and its byte form |
-//! | [`open`](CheckedRow) | checks, decryption, rescaling |
+//! | [`open`](CheckedRows) | every check |
 //! | `check_vector` | the secret that tells honest sums from all others |
-//! | `ring` | masks, noise and products in Z_q\[X\]/(X^2048 + 1) |
+//! | `decrypt`, [`logits`](RoundingGrid) | phases, rounding, rescaling |
+//! | `ring`, `product` | masks, noise and products in Z_q\[X\]/(X^2048 + 1) |
 //!
 //! Secret keys, masks and noise are sampled by tfhe's primitives, seeded by the operating system.
 
 mod check_vector;
+mod decrypt;
 mod keys;
+mod logits;
 mod open;
+mod product;
 mod ring;
 mod secrets;
 #[cfg(test)]
 mod tests;
 
 pub use keys::{EncryptError, EncryptedLayerBytes, KeyError, LayerKeys, PlainLayer};
-pub use open::{CheckedRow, GridError, Opened, Refusal, RoundingGrid, Undecryptable};
+pub use logits::{GridError, RoundingGrid};
+pub use open::{CheckedRows, Opened, Refusal, RefusedRow, Undecryptable};
 pub use ring::NoRandomness;
 pub use secrets::{BundleError, LayerSecrets};

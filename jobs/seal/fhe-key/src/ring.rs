@@ -1,14 +1,12 @@
-//! Masks, noise, secrets and products in Z_q[X]/(X^N + 1), q = 2^48, N = 2048.
+//! Masks, noise and secrets in Z_q[X]/(X^N + 1), q = 2^48, N = 2048.
 
 use aws_lc_rs::rand;
-use pulp::Arch;
 use sealift_fhe_layer::{LOG2_MODULUS, MaskSeed, NOISE_BOUND_LOG2, RING_DIMENSION};
 use tfhe::core_crypto::commons::math::random::{RandomGenerator, Seed};
 use tfhe::core_crypto::prelude::{
     CiphertextModulus, DefaultRandomGenerator, GlweDimension, GlweSecretKey, PolynomialSize,
     SecretRandomGenerator, TUniform, generate_binary_glwe_secret_key,
 };
-use tfhe_ntt::prime64::Plan;
 use zeroize::Zeroizing;
 
 /// N coefficients that are wiped when dropped. Lives on the heap so that moving it copies nothing.
@@ -21,19 +19,6 @@ pub(crate) fn zero() -> Polynomial {
 
 /// Coefficients are residues modulo q.
 pub(crate) const MODULUS_MASK: u64 = (1 << LOG2_MODULUS) - 1;
-
-/// The prime of the number-theoretic transform for whole masks, 2^61 − 77823, with 4096th roots of
-/// unity.
-///
-/// A product of a mask (below 2^48) and a binary secret has coefficients within ±2^59, so one
-/// prime above 2^60 gives them exactly; below 2^62 its arithmetic is three times faster.
-const WIDE_PRIME: u64 = (1 << 61) - 77_823;
-
-/// The prime of the transform for half masks, just below 2^50.
-///
-/// With AVX-512 IFMA two products of half masks (below 2^24, hence within ±2^35) modulo a prime
-/// below 2^51 take a third of the time of one product modulo [`WIDE_PRIME`].
-const NARROW_PRIME: u64 = 1_125_899_881_086_977;
 
 /// Bytes of one block secret: a bit per coefficient.
 pub(crate) const SECRET_BYTES: usize = RING_DIMENSION / 8;
@@ -139,139 +124,5 @@ impl Noise {
         let distribution = TUniform::<u64>::new(NOISE_BOUND_LOG2);
         self.0
             .fill_slice_with_random_from_distribution(noise, distribution);
-    }
-}
-
-/// Products in the ring by number-theoretic transform: of whole masks, or of their halves where
-/// that is faster. Both are exact, so the choice does not show in any result.
-pub(crate) struct Ring {
-    plan: Plan,
-    /// Bits of the parts that masks are cut into.
-    part_bits: u32,
-}
-
-/// A mask in the transformed domain, cut into parts, the lowest first.
-pub(crate) struct TransformedMask(Vec<Polynomial>);
-
-/// A binary secret in the transformed domain.
-pub(crate) struct TransformedSecret(Polynomial);
-
-/// Room for a product of a mask and a secret, to be used again.
-pub(crate) struct Product {
-    value: Polynomial,
-    part: Polynomial,
-}
-
-impl Product {
-    pub(crate) fn new() -> Self {
-        let (value, part) = (zero(), zero());
-        Self { value, part }
-    }
-
-    /// Modulo q.
-    pub(crate) fn coefficients(&self) -> &[u64] {
-        &self.value
-    }
-}
-
-impl Ring {
-    pub(crate) fn new() -> Self {
-        Self::narrow()
-            .filter(|ring| ring.plan.use_ifma())
-            .unwrap_or_else(Self::wide)
-    }
-
-    fn narrow() -> Option<Self> {
-        let plan = Plan::try_new(RING_DIMENSION, NARROW_PRIME)?;
-        let part_bits = LOG2_MODULUS / 2;
-        Some(Self { plan, part_bits })
-    }
-
-    fn wide() -> Self {
-        let plan = Plan::try_new(RING_DIMENSION, WIDE_PRIME);
-        Self {
-            plan: plan.expect("the prime has 4096th roots of unity"),
-            part_bits: LOG2_MODULUS,
-        }
-    }
-
-    /// Transforms a mask with coefficients below 2^48.
-    pub(crate) fn transform_mask(&self, mask: &[u64]) -> TransformedMask {
-        let parts = (0..LOG2_MODULUS).step_by(self.part_bits as usize);
-        let part = |shift: u32| {
-            let mut part = zero();
-            for (part, coefficient) in part.iter_mut().zip(mask) {
-                *part = coefficient >> shift & ((1 << self.part_bits) - 1);
-            }
-            self.plan.fwd(&mut part);
-            part
-        };
-        TransformedMask(parts.map(part).collect())
-    }
-
-    /// Transforms a binary secret.
-    pub(crate) fn transform_secret(&self, mut secret: Polynomial) -> TransformedSecret {
-        self.plan.fwd(&mut secret);
-        TransformedSecret(secret)
-    }
-
-    /// Computes mask·secret modulo q.
-    pub(crate) fn multiply(
-        &self,
-        mask: &TransformedMask,
-        secret: &TransformedSecret,
-        product: &mut Product,
-    ) {
-        let Product { value, part } = product;
-        for (i, transformed) in mask.0.iter().enumerate().rev() {
-            part.copy_from_slice(transformed);
-            self.plan.mul_assign_normalize(part, &secret.0);
-            self.plan.inv(part);
-            let is_highest = i + 1 == mask.0.len();
-            self.append(value, part, is_highest);
-        }
-    }
-
-    /// Puts the next lower part of a product under the parts above it.
-    fn append(&self, value: &mut [u64], part: &[u64], is_highest: bool) {
-        let (prime, half) = (self.plan.modulus(), self.plan.modulus() / 2);
-        let kept = if is_highest { 0 } else { MODULUS_MASK };
-        let shift = self.part_bits;
-        Arch::new().dispatch(|| {
-            for (value, part) in value.iter_mut().zip(part) {
-                // The representative in ±p/2 is the integer; modulo q it needs no other care.
-                let above_half = half.wrapping_sub(*part) >> (u64::BITS - 1);
-                let part = part.wrapping_sub(prime & above_half.wrapping_neg());
-                *value = ((*value & kept) << shift).wrapping_add(part) & MODULUS_MASK;
-            }
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_of_whole_and_of_half_masks_are_the_same() {
-        let (wide, narrow) = (Ring::wide(), Ring::narrow().unwrap());
-        let mut uniform = zero();
-        Masks::new(fresh_mask_seed().unwrap()).next_into(&mut uniform);
-        let largest = vec![MODULUS_MASK; RING_DIMENSION];
-        let secrets = [
-            BlockSecret::generate().unwrap(),
-            BlockSecret::from_bytes(&[0xff; SECRET_BYTES]),
-        ];
-        for mask in [uniform.as_slice(), &largest] {
-            for secret in &secrets {
-                let [a, b] = [&wide, &narrow].map(|ring| {
-                    let mut product = Product::new();
-                    let secret = ring.transform_secret(secret.coefficients());
-                    ring.multiply(&ring.transform_mask(mask), &secret, &mut product);
-                    product
-                });
-                assert_eq!(a.coefficients(), b.coefficients());
-            }
-        }
     }
 }

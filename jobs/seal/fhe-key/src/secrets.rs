@@ -6,7 +6,7 @@ use sealift_fhe_layer::{LOG2_MODULUS, LayerMeta, NoisePlan};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::check_vector::{CheckPrime, CheckVector};
-use crate::open::Prepared;
+use crate::decrypt::Prepared;
 use crate::ring::{BlockSecret, SECRET_BYTES};
 
 /// First bytes of a bundle; the last one is the version of the form.
@@ -87,7 +87,7 @@ impl LayerSecrets {
         let outputs = self.row_scales.iter().chain(self.bias.iter());
         outputs.for_each(|value| out.extend(value.to_le_bytes()));
         let width = CheckPrime::of(self.meta.set()).residue_bytes();
-        let residues = self.check.r().iter().chain(self.check.u());
+        let residues = self.check.r().chain(self.check.u().iter().copied());
         residues.for_each(|value| out.extend(&value.to_le_bytes()[..width]));
         out
     }

@@ -9,10 +9,11 @@ mod refusals;
 mod tfhe_reference;
 
 use std::num::NonZeroUsize;
+use std::slice;
 
 use sealift_fhe_layer::{EncryptedLayer, EncryptedRow, ParameterSet, ScaleRange, Sums};
 
-use crate::{EncryptedLayerBytes, LayerKeys, LayerSecrets, PlainLayer};
+use crate::{EncryptedLayerBytes, LayerKeys, LayerSecrets, PlainLayer, RoundingGrid};
 
 /// The activation scale of rows in tests.
 const S: f32 = 0.05;
@@ -110,6 +111,14 @@ fn reference(weights: &[i8], x: &[i8]) -> Vec<i128> {
             .sum()
     };
     weights.chunks_exact(x.len()).map(product).collect()
+}
+
+/// The logits of one row.
+fn logits(secrets: &LayerSecrets, row: &EncryptedRow, grid: Option<&RoundingGrid>) -> Vec<f32> {
+    let mut found = Vec::new();
+    let checked = secrets.check(slice::from_ref(row)).unwrap();
+    checked.logits(grid, |logits| found = logits.unwrap().to_vec());
+    found
 }
 
 /// The row with one Y changed.

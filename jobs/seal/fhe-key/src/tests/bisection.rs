@@ -7,7 +7,7 @@
 use sealift_fhe_layer::{EncryptedRow, ParameterSet, RING_DIMENSION};
 
 use super::{Sealed, Stream, seal, with_sums};
-use crate::open::CheckedRow;
+use crate::open::CheckedRows;
 use crate::ring::{Masks, zero};
 
 const D_IN: usize = 384;
@@ -207,7 +207,9 @@ fn without_the_check_vector_bisection_recovers_a_block_key() {
         let sealed = layer(set);
         let attacker = Attacker::new(&sealed);
         let no_check = |row: &EncryptedRow| {
-            let opened = CheckedRow::unchecked(&sealed.secrets, row).open().ok()?;
+            let opened = CheckedRows::unchecked(&sealed.secrets, row)
+                .open_first()
+                .ok()?;
             Some(opened.integers().to_vec())
         };
         let (weights, noise, answers) = attacker.bisect(&no_check).expect("the noise is found");

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use sealift_fhe_layer::ParameterSet;
 
-use super::{S, Sealed, Stream, reference, seal};
-use crate::CheckedRow;
+use super::{S, Sealed, Stream, logits, reference, seal};
+use crate::Undecryptable;
 
 fn assert_exact(sealed: &Sealed, weights: &[i8], x: &[i8]) {
     let row = sealed.row(x);
@@ -110,26 +110,48 @@ fn rows_opened_together_are_opened_as_one_by_one() {
         seal(ParameterSet::P48, d_in, &weights),
     ];
     let mut stream = Stream(15);
-    let rows: Vec<_> = layers
-        .iter()
-        .flat_map(|layer| std::iter::repeat_n(layer, 37))
-        .map(|layer| (layer, layer.row(&stream.int8(d_in))))
-        .collect();
-    let checked: Vec<_> = rows
-        .iter()
-        .map(|(layer, row)| layer.secrets.check(row).unwrap())
-        .collect();
-    let opened = CheckedRow::open_all(&checked).unwrap();
-    assert_eq!(opened.len(), rows.len());
-    for ((layer, row), opened) in rows.iter().zip(opened) {
-        assert_eq!(
-            opened.integers(),
-            layer.secrets.open(row).unwrap().integers()
-        );
-        let integers: Vec<i128> = opened.integers().iter().map(|y| i128::from(*y)).collect();
-        assert_eq!(integers, reference(&weights, row.x()));
+    for layer in layers {
+        let rows: Vec<_> = (0..37).map(|_| layer.row(&stream.int8(d_in))).collect();
+        let mut together = Vec::new();
+        let checked = layer.secrets.check(&rows).unwrap();
+        checked.logits(None, |row| together.push(row.unwrap().to_vec()));
+        assert_eq!(together.len(), rows.len());
+        for (row, found) in rows.iter().zip(together) {
+            assert_eq!(found, logits(&layer.secrets, row, None));
+            let integers = layer.secrets.open(row).unwrap();
+            let integers: Vec<i128> = integers.integers().iter().map(|y| (*y).into()).collect();
+            assert_eq!(integers, reference(&weights, row.x()));
+        }
+        let none = layer.secrets.check(&[]).unwrap();
+        none.logits(None, |_| panic!("there is no row"));
     }
-    assert!(CheckedRow::open_all(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn a_row_that_decrypts_to_the_impossible_leaves_the_others_their_answers() {
+    let (d_in, d_out) = (6, 20);
+    let weights = Stream(16).int8(d_in * d_out);
+    let mut layer = seal(ParameterSet::P48B40, d_in, &weights);
+    let rows = [[1; 6], [127; 6], [-1; 6]].map(|x| layer.row(&x));
+    let honest: Vec<_> = rows
+        .iter()
+        .map(|row| logits(&layer.secrets, row, None))
+        .collect();
+    let largest = |x: i128| {
+        let products = reference(&weights, &[x as i8; 6]);
+        products.into_iter().map(i128::abs).max().unwrap()
+    };
+    assert!(largest(1) < largest(127));
+    layer.secrets.message_bound = largest(1) as u64;
+    let mut found = Vec::new();
+    let checked = layer.secrets.check(&rows).unwrap();
+    checked.logits(None, |row| found.push(row.map(<[f32]>::to_vec)));
+    let [first, impossible, last] = &found[..] else {
+        panic!("{} answers", found.len());
+    };
+    assert_eq!(first.as_ref(), Ok(&honest[0]));
+    assert_eq!(*impossible, Err(Undecryptable));
+    assert_eq!(last.as_ref(), Ok(&honest[2]));
 }
 
 #[test]
@@ -138,15 +160,11 @@ fn logits_are_the_integers_by_both_scales_plus_bias() {
     let sealed = seal(ParameterSet::P48B40, 8, &weights);
     let row = sealed.row(&[1, -2, 3, -4, 5, -6, 7, -8]);
     let opened = sealed.secrets.open(&row).unwrap();
-    for (k, (y, logit)) in opened
-        .integers()
-        .iter()
-        .zip(opened.logits().iter())
-        .enumerate()
-    {
+    let found = logits(&sealed.secrets, &row, None);
+    for (k, (y, logit)) in opened.integers().iter().zip(found).enumerate() {
         let (scale, bias) = (0.01 + k as f32 * 1e-6, k as f32 * 0.25 - 3.0);
         let expected = *y as f64 * f64::from(scale) * f64::from(S) + f64::from(bias);
-        assert!((expected - f64::from(*logit)).abs() < 1e-5);
+        assert!((expected - f64::from(logit)).abs() < 1e-5);
     }
 }
 
@@ -165,7 +183,7 @@ fn no_scale_makes_the_rounding_grid_finer() {
             .unwrap()
             .remove(0);
         let opened = sealed.secrets.open(&row).unwrap();
-        let rounded = opened.logits_on(&grid)[0];
+        let rounded = logits(&sealed.secrets, &row, Some(&grid))[0];
         let unit = ((rounded + 3.0) / (0.01 * s)).round();
         assert_eq!(unit as i64 % 500, 0, "s = {s}");
         assert!((unit - opened.integers()[0] as f32).abs() <= 250.0);

@@ -3,7 +3,7 @@
 use sealift_fhe_layer::ParameterSet;
 
 use super::{Stream, reference, seal};
-use crate::open::CheckedRow;
+use crate::open::CheckedRows;
 use crate::ring::{Noise, zero};
 
 #[test]
@@ -40,7 +40,7 @@ fn output_noise_has_the_planned_deviation_and_stays_far_from_half_of_delta() {
         let sealed = seal(set, d_in, &weights);
         let x: Vec<i8> = Stream(10).int8(d_in).into_iter().map(|v| v / 4).collect();
         let row = sealed.row(&x);
-        let phases = CheckedRow::unchecked(&sealed.secrets, &row).phases_for_statistics();
+        let phases = CheckedRows::unchecked(&sealed.secrets, &row).phases_for_statistics();
         let delta = i128::from(sealed.secrets.delta);
         let errors = phases.iter().zip(reference(&weights, &x));
         let errors: Vec<f64> = errors

@@ -1,9 +1,11 @@
 //! Rows with one thing spoiled are refused for that thing.
 
+use std::slice;
+
 use sealift_fhe_layer::{ActivationError, EncryptedRow, ParameterSet, Sums};
 
 use super::{S, Sealed, Stream, seal, with_sum, with_sums};
-use crate::Refusal;
+use crate::{Refusal, RefusedRow};
 
 const D_IN: usize = 24;
 const X: [i8; D_IN] = [
@@ -15,7 +17,8 @@ fn sealed(set: ParameterSet) -> Sealed {
 }
 
 fn refusal(sealed: &Sealed, row: &EncryptedRow) -> Refusal {
-    sealed.secrets.check(row).err().expect("the row is refused")
+    let refused = sealed.secrets.check(slice::from_ref(row)).err();
+    refused.expect("the row is refused").reason
 }
 
 fn with_x(row: &EncryptedRow, x: Vec<i8>) -> EncryptedRow {
@@ -30,13 +33,26 @@ fn with_s(row: &EncryptedRow, s: f32) -> EncryptedRow {
 fn an_honest_row_is_accepted_again_and_again() {
     for set in ParameterSet::ALL {
         let sealed = sealed(set);
-        let row = sealed.row(&X);
-        assert!(sealed.secrets.check(&row).is_ok());
+        let rows = [sealed.row(&X)];
+        assert!(sealed.secrets.check(&rows).is_ok());
         assert!(
-            sealed.secrets.check(&row).is_ok(),
+            sealed.secrets.check(&rows).is_ok(),
             "a retry is a matter of the budget"
         );
     }
+}
+
+#[test]
+fn one_dishonest_row_among_honest_ones_is_named() {
+    let sealed = sealed(ParameterSet::P48B40);
+    let row = sealed.row(&X);
+    let forged = with_sum(&row, 3, |y| y + 1);
+    let refused = sealed.secrets.check(&[row.clone(), row, forged]).err();
+    let expected = RefusedRow {
+        index: 2,
+        reason: Refusal::CheckVector,
+    };
+    assert_eq!(refused, Some(expected));
 }
 
 #[test]

@@ -8,9 +8,15 @@ use tfhe::core_crypto::prelude::*;
 
 use super::{Sealed, Stream, reference, seal};
 use crate::check_vector::CheckVector;
-use crate::ring::{BlockSecret, Masks, Product, Ring, zero};
+use crate::product::Multiplication;
+use crate::ring::{BlockSecret, Masks, zero};
 
 const UNUSED_BITS: u32 = 16;
+
+/// The representative modulo 2^48 in [-2^47, 2^47).
+fn centred(residue: u64) -> i64 {
+    (residue << UNUSED_BITS).cast_signed() >> UNUSED_BITS
+}
 
 fn modulus() -> CiphertextModulus<u64> {
     CiphertextModulus::try_new_power_of_2(48).unwrap()
@@ -106,7 +112,7 @@ fn tfhe_decrypts_our_bodies_to_the_message_and_t_uniform_noise() {
                     .secrets
                     .delta
                     .wrapping_mul(i64::from(weight).cast_unsigned());
-                let noise = crate::open::centred(phase.wrapping_sub(message));
+                let noise = centred(phase.wrapping_sub(message));
                 assert!(noise.abs() <= 8, "{noise}");
             }
         }
@@ -150,7 +156,10 @@ fn a_layer_encrypted_by_tfhe_is_evaluated_and_opened_by_us() {
         sealed.layer = EncryptedLayer::from_bytes(sealed.bytes.meta.clone(), &body).unwrap();
         sealed.bytes.body = body;
         let mut check = CheckVector::generate(set, d_in, d_out).unwrap();
-        (0..d_in).for_each(|j| check.push_column(&sealed.column(j)));
+        for j in 0..d_in {
+            let column = sealed.column(j).into_iter();
+            check.push_column(&column.map(u64::cast_signed).collect::<Vec<_>>());
+        }
         sealed.secrets.check = check;
 
         let x = [127, -127, 5, 0, -99, 64, 1];
@@ -182,12 +191,10 @@ fn our_phases_are_those_of_tfhe_decryption() {
             .iter()
             .map(|y| (y << set.dropped_bits()) as u64)
             .collect();
-        let ours = crate::CheckedRow::unchecked(&sealed.secrets, &row).phases_for_statistics();
+        let ours = crate::CheckedRows::unchecked(&sealed.secrets, &row).phases_for_statistics();
         for (block, body) in bodies.chunks_exact(RING_DIMENSION).enumerate() {
             let key = tfhe_key(&sealed.secrets.blocks[block]);
-            let theirs = tfhe_phase(&key, &sum, body)
-                .into_iter()
-                .map(crate::open::centred);
+            let theirs = tfhe_phase(&key, &sum, body).into_iter().map(centred);
             let theirs: Vec<i64> = theirs.collect();
             assert_eq!(
                 ours[block * RING_DIMENSION..][..RING_DIMENSION],
@@ -214,11 +221,11 @@ proptest! {
             &Polynomial::from_container(a.to_vec()),
             &Polynomial::from_container(s.to_vec()),
         );
-        let ring = Ring::new();
-        let mut found = Product::new();
-        ring.multiply(&ring.transform_mask(&a), &ring.transform_secret(s), &mut found);
+        let mut found = Multiplication::new();
+        let s = found.transformed(&s);
+        found.set_mask(&a);
         let expected: Vec<u64> = expected.into_container().iter().map(|v| v & ((1 << 48) - 1)).collect();
-        prop_assert_eq!(found.coefficients(), &expected);
+        prop_assert_eq!(found.times(&s), &expected);
     }
 }
 
