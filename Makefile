@@ -31,7 +31,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# Figures go to target/bench/results.json; ONLY=demo, encoder, fhe or scoring picks one.
+# Figures go to target/bench/results.json; ONLY=concrete-ml, cost, demo, encoder, fhe or scoring picks one.
 bench:
 	@scripts/require.sh build
 	cargo build --release --locked --workspace --bins

@@ -131,7 +131,7 @@ impl Job for Assess {
 }
 
 /// The plan, and what the head costs where it is encrypted.
-fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
+pub fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
     let folder = &input.model;
     let config = folder.join("config.json");
     let bytes = fs::read(&config).map_err(|error| {

@@ -66,6 +66,11 @@ impl Failure {
         causes
     }
 
+    /// The last cause, or the fact where none is known.
+    pub(crate) fn innermost(&self) -> String {
+        self.causes().pop().unwrap_or_else(|| self.fact.clone())
+    }
+
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "error": self.fact,

@@ -5,7 +5,7 @@ mod plain;
 
 use std::{error::Error, hint::black_box, num::NonZeroUsize, thread};
 
-use sealift_fhe_key::{LayerKeys, LayerSecrets, PlainLayer};
+use sealift_fhe_key::{EncryptedLayerBytes, LayerKeys, LayerSecrets, PlainLayer};
 use sealift_fhe_layer::{
     EncryptedLayer, Kernel, LimbMatrix, LimbMatrixBuilder, ParameterSet, ScaleRange,
 };
@@ -16,13 +16,13 @@ use crate::timing::{Clock, medians};
 
 const COMMAND: &str = "make bench ONLY=fhe";
 
-const SET: ParameterSet = ParameterSet::P48B40;
+pub(crate) const SET: ParameterSet = ParameterSet::P48B40;
 
 /// Item counts of a batch.
 const BATCHES: [usize; 3] = [1, 32, 256];
 
 /// Items of the narrow head's batch and of the key manager's.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 const SCALE: f32 = 0.05;
 
@@ -51,7 +51,7 @@ pub(crate) fn figures() -> Result<Vec<Figure>> {
 }
 
 /// An output layer, sealed.
-struct Head {
+pub(crate) struct Head {
     d_in: usize,
     d_out: usize,
     weights: Vec<i8>,
@@ -60,7 +60,7 @@ struct Head {
 }
 
 impl Head {
-    fn sealed(d_in: usize, d_out: usize) -> Result<Self> {
+    pub(crate) fn sealed(d_in: usize, d_out: usize) -> Result<Self> {
         let weights = bytes(d_in * d_out, 7);
         let (layer, secrets) = seal(d_in, &weights)?;
         Ok(Self {
@@ -76,9 +76,18 @@ impl Head {
         format!("{}x{}", self.d_in, self.d_out)
     }
 
-    /// Microseconds of the guest per item.
-    fn item(&self) -> Result<Figure> {
-        let xs = activations(self.d_in, BATCH);
+    pub(crate) fn layer(&self) -> &EncryptedLayer {
+        &self.layer
+    }
+
+    /// Weights of the layer.
+    pub(crate) fn weights(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Seconds of the guest per item of a batch, on one thread.
+    pub(crate) fn evaluation_seconds(&self, batch: usize) -> Result<f64> {
+        let xs = activations(self.d_in, batch);
         let xs: Vec<&[i8]> = xs.iter().map(Vec::as_slice).collect();
         let mut sums = Vec::new();
         let mut evaluate = || {
@@ -88,17 +97,27 @@ impl Head {
             let _ = black_box((done, &mut sums));
         };
         let [seconds] = medians(Clock::ThisThread, [&mut evaluate])?;
+        Ok(seconds / batch as f64)
+    }
+
+    /// Bytes of a row's activation and sums on the wire.
+    pub(crate) fn row_bytes(&self) -> Result<usize> {
+        let x = activations(self.d_in, 1).remove(0);
+        let rows = self
+            .layer
+            .evaluate_rows(&[(x.as_slice(), SCALE)], NonZeroUsize::MIN)?;
+        Ok(rows[0].encode().len())
+    }
+
+    /// Microseconds of the guest per item.
+    fn item(&self) -> Result<Figure> {
         let name = format!("fhe.head_{}.b{BATCH}.us_per_item", self.name());
-        Ok(Figure::new(
-            name,
-            seconds * 1e6 / BATCH as f64,
-            "µs",
-            COMMAND,
-        ))
+        let microseconds = self.evaluation_seconds(BATCH)? * 1e6;
+        Ok(Figure::new(name, microseconds, "µs", COMMAND))
     }
 
     /// Microseconds of the key manager per item: check, mask, decryption, rounding. One thread.
-    fn key_manager(&self) -> Result<Figure> {
+    pub(crate) fn key_manager(&self) -> Result<Figure> {
         let xs = activations(self.d_in, BATCH);
         let items: Vec<(&[i8], f32)> = xs.iter().map(|x| (x.as_slice(), SCALE)).collect();
         let rows = self.layer.evaluate_rows(&items, NonZeroUsize::MIN)?;
@@ -126,8 +145,8 @@ impl Head {
     }
 
     /// Millions of weights sealed per second on one thread, with keys and check vector.
-    fn sealing(&self) -> Result<Figure> {
-        let mut work = || drop(black_box(seal(self.d_in, &self.weights)));
+    pub(crate) fn sealing(&self) -> Result<Figure> {
+        let mut work = || drop(black_box(encrypt(self.d_in, &self.weights)));
         let [seconds] = medians(Clock::ThisThread, [&mut work])?;
         let speed = self.weights.len() as f64 / seconds / 1e6;
         let name = "fhe.encrypt.mweights_per_s";
@@ -225,6 +244,12 @@ fn limbs(kernel: Kernel, d_in: usize, d_out: usize) -> Result<LimbMatrix> {
 }
 
 fn seal(d_in: usize, weights: &[i8]) -> Result<(EncryptedLayer, LayerSecrets)> {
+    let (bytes, secrets) = encrypt(d_in, weights)?;
+    let layer = EncryptedLayer::from_bytes(bytes.meta, &bytes.body)?;
+    Ok((layer, secrets))
+}
+
+fn encrypt(d_in: usize, weights: &[i8]) -> Result<(EncryptedLayerBytes, LayerSecrets)> {
     let d_out = weights.len() / d_in;
     let (row_scales, bias) = (vec![0.01; d_out], vec![0.5; d_out]);
     let scale = ScaleRange::new(0.001, 0.1)?;
@@ -235,11 +260,7 @@ fn seal(d_in: usize, weights: &[i8]) -> Result<(EncryptedLayer, LayerSecrets)> {
         bias: &bias,
         scale,
     };
-    let (bytes, secrets) = LayerKeys::generate(SET, d_in, d_out)?.encrypt(&plain)?;
-    Ok((
-        EncryptedLayer::from_bytes(bytes.meta, &bytes.body)?,
-        secrets,
-    ))
+    Ok(LayerKeys::generate(SET, d_in, d_out)?.encrypt(&plain)?)
 }
 
 fn activations(d_in: usize, batch: usize) -> Vec<Vec<i8>> {

@@ -3,6 +3,10 @@
 //! A figure is `{name, value, unit, better, peer, command, machine}`. Ratios compare two things in
 //! one run on one machine; nothing here is a test, so nothing fails for being slow.
 
+#[cfg(target_arch = "x86_64")]
+mod concrete_ml;
+#[cfg(target_arch = "x86_64")]
+mod cost;
 mod demo;
 mod encoder;
 // Its plaintext peers are x86-64 kernels.
@@ -36,6 +40,10 @@ fn main() -> ExitCode {
 
 fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
     let all: &[(&str, Bench)] = &[
+        #[cfg(target_arch = "x86_64")]
+        ("concrete-ml", concrete_ml::figures),
+        #[cfg(target_arch = "x86_64")]
+        ("cost", cost::figures),
         ("demo", demo::figures),
         ("encoder", encoder::figures),
         #[cfg(target_arch = "x86_64")]

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Rotate(Rotate),
     /// Destroy the keys of a version and print the receipt.
     Erase(Erase),
+    /// Print what encrypting a plain model's head costs, times measured on this machine.
+    Cost(Cost),
     /// Print the integer reference of a plain model's quantised head.
     Reference(Reference),
     /// Host the owner's jobs and witness the key manager.
@@ -110,6 +112,13 @@ pub(crate) struct Erase {
     /// Only say what would be erased.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cost {
+    /// Folder of the plain model.
+    #[arg(long)]
+    pub(crate) model: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     args::{Args, Build, Command},
     erase,
+    cost,
     failure::{ENVIRONMENT, Failure, OrFail, UNVERIFIED},
     grant, now_unix, reference, rotate,
     trust::{SimulatedBuild, accept_build},
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Grant(grant) => blocking(grant::grant(&grant)),
         Command::Rotate(args) => blocking(rotate::rotate(&args)),
         Command::Erase(args) => blocking(erase::erase(&args)),
+        Command::Cost(cost) => cost::cost(&cost),
         Command::Reference(reference) => reference::reference(&reference),
         Command::Work(args) => blocking(work::work(args)),
     }

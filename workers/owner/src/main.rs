@@ -6,6 +6,7 @@
 mod args;
 mod command;
 mod erase;
+mod cost;
 mod failure;
 mod grant;
 mod reference;

@@ -10,6 +10,7 @@
 //! | [`keys`](LayerKeys) | key generation and encryption |
 //! | [`secrets`](LayerSecrets) | what decryption needs, and its byte form |
 //! | [`open`](CheckedRows) | every check |
+//! | [`cost`](PredictedTimes) | what a layer will cost, measured on a few columns |
 //! | `check_vector` | the secret that tells honest sums from all others |
 //! | `decrypt`, [`logits`](RoundingGrid) | phases, rounding, rescaling |
 //! | `ring`, `product` | masks, noise and products in Z_q\[X\]/(X^2048 + 1) |
@@ -17,6 +18,7 @@
 //! Secret keys, masks and noise are sampled by tfhe's primitives, seeded by the operating system.
 
 mod check_vector;
+mod cost;
 mod decrypt;
 mod keys;
 mod logits;
@@ -27,6 +29,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub use cost::{PredictError, PredictedTimes};
 pub use keys::{EncryptError, EncryptedLayerBytes, KeyError, LayerKeys, PlainLayer};
 pub use logits::{GridError, RoundingGrid};
 pub use open::{CheckedRows, Opened, Refusal, RefusedRow, Undecryptable};

@@ -9,6 +9,7 @@ mod model_diff;
 mod model_erase;
 mod model_gc;
 mod model_rotate;
+mod plan_cost;
 mod receipts;
 mod report;
 mod run;

@@ -10,9 +10,11 @@ use sealift_definition::{
     Definition, Diagnostics, Folders, Given, Kinds, Plan, Resolved,
     plan::{Argument, PlannedJob},
 };
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    commands::plan_cost,
     exit_code::ExitCode,
     failure::{Failure, OrFail},
     output::{Output, table},
@@ -47,7 +49,11 @@ pub(crate) fn validate(file: &Path, output: Output) -> Result<(), Failure> {
 /// Shows what a run would do; nothing is written.
 pub(crate) fn plan(file: &Path, inputs: &[String], output: Output) -> Result<(), Failure> {
     let plan = planned(file, inputs, output)?;
-    output.document(&plan);
+    let costs = plan_cost::of(&plan);
+    output.document(&Priced {
+        plan: &plan,
+        encrypted_layers: &costs,
+    });
     output.line(format!(
         "{} (definition {})",
         plan.definition,
@@ -69,8 +75,18 @@ pub(crate) fn plan(file: &Path, inputs: &[String], output: Output) -> Result<(),
         .map(|job| job_row(job, is_finally(job)))
         .collect();
     output.line(table(&rows));
+    plan_cost::print(&costs, output);
     output.line("Nothing was run and nothing was written.");
     Ok(())
+}
+
+/// A plan with what its encrypted layers cost, as programs read it.
+#[derive(Serialize)]
+struct Priced<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(rename = "encrypted-layers", skip_serializing_if = "<[_]>::is_empty")]
+    encrypted_layers: &'a [plan_cost::JobCost],
 }
 
 /// Checks a definition against the kinds of this release.

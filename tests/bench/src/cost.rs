@@ -1,0 +1,108 @@
+//! What `sealift plan` predicts of an encrypted layer, beside what is then measured.
+
+use std::{error::Error, fs, hint::black_box, time::Instant};
+
+use sealift_fhe_key::PredictedTimes;
+use sealift_fhe_layer::{LayerMeta, LayerReader};
+use sealift_protection_plan::EncryptedCost;
+
+use crate::{
+    fhe::{BATCH, Head, SET},
+    figure::Figure,
+};
+
+const COMMAND: &str = "make bench ONLY=cost";
+
+/// Bytes that a layer is read in.
+const PIECE: usize = 1 << 20;
+
+/// Bytes of a page, in which the kernel counts resident memory.
+const PAGE: u64 = 4096;
+
+/// Predictions and measurements of a narrow head and of a vocabulary.
+pub(crate) fn figures() -> Result<Vec<Figure>, Box<dyn Error>> {
+    let mut figures = Vec::new();
+    for (d_in, d_out) in [(384, 2), (768, 1000), (384, 30_522)] {
+        let name = format!("cost.{d_in}x{d_out}");
+        for (what, unit, [predicted, measured]) in both(d_in, d_out)? {
+            let figure = |ending, value, unit| {
+                Figure::new(format!("{name}.{what}.{ending}"), value, unit, COMMAND)
+            };
+            figures.extend([
+                figure("predicted", predicted, unit),
+                figure("measured", measured, unit),
+                figure("ratio", predicted / measured, "predicted over measured"),
+            ]);
+        }
+    }
+    Ok(figures)
+}
+
+type Pair = (&'static str, &'static str, [f64; 2]);
+
+fn both(d_in: usize, d_out: usize) -> Result<Vec<Pair>, Box<dyn Error>> {
+    let bytes = EncryptedCost::of(d_in as u64, d_out as u64)?;
+    let start = Instant::now();
+    let times = PredictedTimes::measured(SET, (d_in, d_out), || start.elapsed())?;
+    let head = Head::sealed(d_in, d_out)?;
+    let meta = head.layer().meta();
+    let sealed_seconds = head.weights() as f64 / (head.sealing()?.value * 1e6);
+    Ok(vec![
+        (
+            "published_bytes",
+            "bytes",
+            [bytes.published_bytes as f64, meta.body_bytes() as f64],
+        ),
+        (
+            "guest_bytes",
+            "bytes",
+            [bytes.guest_bytes as f64, resident_growth(meta)? as f64],
+        ),
+        (
+            "row_bytes",
+            "bytes",
+            [bytes.row_bytes as f64, head.row_bytes()? as f64],
+        ),
+        ("seal_seconds", "s", [times.seal_seconds, sealed_seconds]),
+        (
+            "guest_us_per_row",
+            "µs",
+            [
+                times.guest_seconds_per_row * 1e6,
+                head.evaluation_seconds(BATCH)? * 1e6,
+            ],
+        ),
+        (
+            "key_manager_us_per_row",
+            "µs",
+            [
+                times.key_manager_seconds_per_row * 1e6,
+                head.key_manager()?.value,
+            ],
+        ),
+    ])
+}
+
+/// Bytes of resident memory that reading a layer adds. Of a layer of a few pages it tells the
+/// pages.
+fn resident_growth(meta: &LayerMeta) -> Result<u64, Box<dyn Error>> {
+    let piece = vec![1; PIECE.min(meta.body_bytes())];
+    let before = resident()?;
+    let mut reader = LayerReader::new(meta.clone());
+    let mut left = meta.body_bytes();
+    while left > 0 {
+        let taken = left.min(piece.len());
+        reader.push(&piece[..taken])?;
+        left -= taken;
+    }
+    let layer = black_box(reader.finish()?);
+    let after = resident()?;
+    drop(layer);
+    Ok(after.saturating_sub(before))
+}
+
+fn resident() -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split(' ').nth(1).ok_or("statm is empty")?;
+    Ok(pages.parse::<u64>()? * PAGE)
+}

@@ -1,0 +1,81 @@
+//! `cost`: what encrypting the output head of a plain model costs, before anything is encrypted.
+//!
+//! Bytes follow from the shape. Times are measured on a few columns, on this machine.
+
+use sealift_assess::{Head, Input};
+use serde::Serialize;
+
+use crate::{
+    args::Cost,
+    command::print,
+    failure::{Failure, INPUT, OrFail},
+};
+
+/// What one layer costs.
+#[derive(Serialize)]
+struct LayerCost {
+    layer: String,
+    set: &'static str,
+    d_in: u64,
+    d_out: u64,
+    published_bytes: u64,
+    guest_bytes: u64,
+    row_bytes: u64,
+    security_bits: f64,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// Times on this machine, on one thread.
+#[derive(Serialize)]
+struct Times {
+    seal_seconds: f64,
+    guest_us_per_row: f64,
+    key_manager_us_per_row: f64,
+}
+
+pub(crate) fn cost(args: &Cost) -> Result<(), Failure> {
+    let input = Input {
+        model: args.model.clone(),
+        head: Head::Fhe,
+    };
+    let fact = || "the head cannot be encrypted homomorphically";
+    let (plan, cost) = sealift_assess::plan(&input).or_fail(INPUT, fact())?;
+    let cost = cost
+        .ok_or("the plan encrypts nothing")
+        .or_fail(INPUT, fact())?;
+    print(&[LayerCost {
+        layer: plan.head,
+        set: "P48B40",
+        d_in: cost.d_in,
+        d_out: cost.d_out,
+        published_bytes: cost.published_bytes,
+        guest_bytes: cost.guest_bytes,
+        row_bytes: cost.row_bytes,
+        security_bits: cost.security_bits,
+        times: times(cost.d_in, cost.d_out)?,
+    }])
+}
+
+#[cfg(feature = "fhe")]
+fn times(d_in: u64, d_out: u64) -> Result<Times, Failure> {
+    use sealift_fhe_key::PredictedTimes;
+    use sealift_fhe_layer::ParameterSet;
+
+    let start = std::time::Instant::now();
+    let shape = (d_in as usize, d_out as usize);
+    let times = PredictedTimes::measured(ParameterSet::P48B40, shape, || start.elapsed())
+        .or_fail(INPUT, "the head cannot be encrypted homomorphically")?;
+    Ok(Times {
+        seal_seconds: times.seal_seconds,
+        guest_us_per_row: times.guest_seconds_per_row * 1e6,
+        key_manager_us_per_row: times.key_manager_seconds_per_row * 1e6,
+    })
+}
+
+/// A build without the feature has nothing to measure.
+#[cfg(not(feature = "fhe"))]
+fn times(_d_in: u64, _d_out: u64) -> Result<Times, Failure> {
+    Err("build with the feature `fhe`, or seal the head (head: sealed)")
+        .or_fail(INPUT, "this build has no homomorphic encryption")
+}
