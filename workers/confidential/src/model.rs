@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use sealift_encrypted_batch::{
     InputRow, ModelOutput, Outcome, OutputPolicy, RowBody, RowFault, RowResult,
 };
-use sealift_fhe_layer::{BodyError, EncryptedLayer, EncryptedRow, EvaluationError, LayerMeta};
+use sealift_fhe_layer::{EncryptedLayer, EncryptedRow, EvaluationError, LayerMeta};
 use sealift_inference::{Body, Dtype, Input, LoadError, Model, RowError, TensorSource, TensorView};
 use sealift_kbs_protocol::call::{Bytes, FheFault, FheRow};
 use sealift_quantised_head::{QuantiseError, QuantisedActivation, ScaleRange, quantise_activation};
@@ -15,8 +15,6 @@ use sealift_sealed_model::{OpenedModel, OpenedTensor, Protection, VersionError};
 const CONFIG_FILE: &str = "config.json";
 /// A text model's tokenizer in its folder.
 const TOKENIZER_FILE: &str = "tokenizer.json";
-/// How the tensor of an encrypted layer's bodies is called after the layer.
-const BODY_SUFFIX: &str = ".body";
 
 /// Most bytes of rows in one request to the key manager: with the encodings around them they stay
 /// below the 64 MiB that it reads.
@@ -39,9 +37,6 @@ pub(crate) enum ModelError {
     /// The encrypted head is not there.
     #[error("the manifest names an encrypted output head that the version does not hold")]
     NoHead,
-    /// The encrypted head's bodies.
-    #[error("the encrypted output head cannot be read")]
-    Body(#[source] BodyError),
     /// The range of scales in the manifest.
     #[error("the encrypted output head's scales are not usable")]
     Scales(#[source] QuantiseError),
@@ -198,11 +193,7 @@ fn encrypted_head(
     meta: &LayerMeta,
     (config, tokenizer): (&[u8], Option<&[u8]>),
 ) -> Result<(Body, EncryptedLayer, ScaleRange), ModelError> {
-    let bytes = opened
-        .take(&format!("{}{BODY_SUFFIX}", meta.layer()))
-        .ok_or(ModelError::NoHead)?;
-    let layer = EncryptedLayer::from_bytes(meta.clone(), &bytes).map_err(ModelError::Body)?;
-    drop(bytes);
+    let layer = opened.take_layer(meta.layer()).ok_or(ModelError::NoHead)?;
     let body = Body::load(config, tokenizer, &Opened(&opened)).map_err(ModelError::Load)?;
     if body.width() != meta.d_in() || body.labels().len() != meta.d_out() {
         return Err(ModelError::HeadSize);

@@ -198,6 +198,15 @@ pub enum ContainerError {
     /// A `plain` or `fhe` body was changed.
     #[error("the body of tensor `{0}` is not what the manifest says")]
     ChunksRoot(String),
+    /// A body that is not that of its layer. The manifest's own check leaves none such.
+    #[error("the body of tensor `{tensor}` does not make its layer")]
+    Layer {
+        /// The tensor.
+        tensor: String,
+        /// What does not fit.
+        #[source]
+        source: sealift_fhe_layer::BodyError,
+    },
     /// The model does not fit into memory.
     #[error("there is no memory for the {bytes} bytes of tensor `{tensor}`")]
     Memory {

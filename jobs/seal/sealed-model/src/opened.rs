@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use sealift_fhe_layer::{EncryptedLayer, LayerMeta};
 use sealift_signed_document::{Digest, SecretBytes};
 
 use crate::{
@@ -18,19 +19,32 @@ use crate::{
         body::{BodyPlan, CheckedBody, Guard},
         read::CheckedHeader,
     },
-    manifest::{FileRole, Manifest, ManifestFile, ManifestTensor},
+    manifest::{FileRole, Manifest, ManifestFile, ManifestTensor, Protection, check::body_name},
     range_read::RangeRead,
     tensor_key::{IV_BYTES, Kek},
     version::{VerifiedManifest, VersionError},
 };
 
 /// Every tensor of a verified version, checked and decrypted in memory; `sealed` ones are wiped
-/// when dropped.
+/// when dropped. `fhe` tensors are there as layers that can be evaluated, and in no other form.
 ///
 /// [`VerifiedManifest::open`] is its only constructor.
 pub struct OpenedModel {
     verified: VerifiedManifest,
+    opened: Opened,
+}
+
+/// What was opened, by name.
+#[derive(Default)]
+struct Opened {
     bodies: BTreeMap<String, CheckedBody>,
+    layers: BTreeMap<String, EncryptedLayer>,
+}
+
+/// One opened tensor: its bytes, or the layer that its bytes make.
+enum OpenedBody {
+    Bytes(CheckedBody),
+    Layer(EncryptedLayer),
 }
 
 /// One tensor of an opened model.
@@ -76,11 +90,11 @@ impl OpenedModel {
             contents.push((file, content));
         }
         check_fresh(work.iter().map(|(_, body)| body)).map_err(VersionError::Keys)?;
-        let bodies = open_bodies(&work, &contents, threads)?;
+        let opened = open_bodies(&work, (manifest, &contents), threads)?;
         drop(work);
         Ok(Self {
             verified: verified.clone(),
-            bodies,
+            opened,
         })
     }
 
@@ -89,27 +103,32 @@ impl OpenedModel {
         &self.verified
     }
 
-    /// The bytes of the tensor of this name, if it is there and was not taken.
+    /// The bytes of the `plain` or `sealed` tensor of this name, if it is there and was not taken.
     pub fn tensor(&self, name: &str) -> Option<OpenedTensor<'_>> {
-        let bytes = self.bodies.get(name)?;
+        let bytes = self.opened.bodies.get(name)?;
         let facts = self.verified.manifest().tensor(name)?;
         Some(OpenedTensor { facts, bytes })
     }
 
-    /// Every tensor, in the order of the manifest.
+    /// Every `plain` or `sealed` tensor, in the order of the manifest.
     pub fn tensors(&self) -> impl Iterator<Item = OpenedTensor<'_>> {
         let facts = self.verified.manifest().tensors.iter();
         facts.filter_map(|facts| {
             Some(OpenedTensor {
                 facts,
-                bytes: self.bodies.get(&facts.name)?,
+                bytes: self.opened.bodies.get(&facts.name)?,
             })
         })
     }
 
     /// Takes one tensor out, so that it is not held twice while it is converted.
     pub fn take(&mut self, name: &str) -> Option<TensorBytes> {
-        self.bodies.remove(name).map(TensorBytes)
+        self.opened.bodies.remove(name).map(TensorBytes)
+    }
+
+    /// Takes out the encrypted layer of this name.
+    pub fn take_layer(&mut self, layer: &str) -> Option<EncryptedLayer> {
+        self.opened.layers.remove(layer)
     }
 }
 
@@ -147,20 +166,18 @@ type Content<'a> = (&'a ManifestFile, Box<dyn RangeRead>);
 /// Opens the bodies, each on one of `threads` threads; the first refusal ends all.
 fn open_bodies(
     work: &[(usize, BodyPlan<'_>)],
-    contents: &[Content<'_>],
+    (manifest, contents): (&Manifest, &[Content<'_>]),
     threads: NonZeroUsize,
-) -> Result<BTreeMap<String, CheckedBody>, VersionError> {
+) -> Result<Opened, VersionError> {
     let next = AtomicUsize::new(0);
-    let opened = Mutex::new(Ok(BTreeMap::new()));
+    let opened = Mutex::new(Ok(Opened::default()));
     let open_rest = || {
         while let Some((content, body)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (file, content) = &contents[*content];
-            let result = body.open(content.as_ref());
+            let result = open_body(body, manifest, content.as_ref());
             let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
             match (result, &mut *opened) {
-                (Ok(bytes), Ok(bodies)) => {
-                    bodies.insert(body.tensor.name.clone(), bytes);
-                }
+                (Ok(body), Ok(opened)) => opened.insert(body),
                 (Err(source), Ok(_)) => {
                     *opened = Err(VersionError::Container {
                         file: file.name.clone(),
@@ -179,4 +196,38 @@ fn open_bodies(
         open_rest();
     });
     opened.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_body<'a>(
+    body: &BodyPlan<'a>,
+    manifest: &Manifest,
+    content: &dyn RangeRead,
+) -> Result<(&'a str, OpenedBody), ContainerError> {
+    let opened = match (&body.guard, layer_of(manifest, body.tensor)) {
+        (Guard::Root(root), Some(meta)) => {
+            OpenedBody::Layer(body.open_layer(content, (meta, root))?)
+        }
+        _ => OpenedBody::Bytes(body.open(content)?),
+    };
+    Ok((&body.tensor.name, opened))
+}
+
+/// The layer whose bodies an `fhe` tensor holds.
+fn layer_of<'a>(manifest: &'a Manifest, tensor: &ManifestTensor) -> Option<&'a LayerMeta> {
+    let holds = |meta: &&LayerMeta| body_name(meta.layer()) == tensor.name;
+    (tensor.protection == Protection::Fhe)
+        .then(|| manifest.fhe.iter().find(holds))
+        .flatten()
+}
+
+impl Opened {
+    fn insert(&mut self, (name, body): (&str, OpenedBody)) {
+        match body {
+            OpenedBody::Bytes(bytes) => drop(self.bodies.insert(name.to_owned(), bytes)),
+            OpenedBody::Layer(layer) => {
+                let name = layer.meta().layer().to_owned();
+                self.layers.insert(name, layer);
+            }
+        }
+    }
 }

@@ -13,9 +13,11 @@ use crate::support::{
     self, LAYER, RawHeader, Sealed, TWO_THREADS, WEIGHTS, facts, floats, planned, sealed,
     sealed_from,
 };
+use sealift_fhe_layer::{LayerMeta, MaskSeed, ParameterSet, ScaleRange};
 use sealift_sealed_model::{
-    ChunkSize, ContainerError, FetchedVersion, FileName, FolderFiles, MANIFEST_FILE, ManifestError,
-    Protection, RangeRead, SIGNATURE_FILE, VersionError, VersionFiles,
+    ChunkSize, ContainerError, FetchedVersion, FheTensor, FileName, FolderFiles, MANIFEST_FILE,
+    ManifestError, Protection, RangeRead, SIGNATURE_FILE, VersionError, VersionFiles,
+    limits::ROOT_CHUNK_BYTES,
 };
 use sealift_signed_document::{Digest, SigningKey};
 use serde_json::{Value, json};
@@ -627,6 +629,37 @@ fn a_changed_plain_or_fhe_body_is_refused_without_its_file_digest() {
         let refused = sealed.refusal();
         assert!(matches!(&refused, ContainerError::ChunksRoot(name) if name == tensor));
     }
+}
+
+/// A layer whose body has two chunks under its root.
+fn sealed_layer_of_two_chunks() -> Sealed {
+    let (d_in, d_out) = (420, 1_000);
+    let scale = ScaleRange::new(0.01, 1.0).unwrap();
+    let sizes = (ParameterSet::P48B40, d_in, d_out);
+    let meta = LayerMeta::new("head", sizes, MaskSeed::from_bytes([7; 16]), scale, 10_000).unwrap();
+    let body: Vec<u8> = (0..meta.body_bytes()).map(|at| (at % 253) as u8).collect();
+    assert!(body.len() > ROOT_CHUNK_BYTES as usize);
+    sealed_from(&support::tiny_tensors(), &support::tiny_plan(), |request| {
+        request.fhe[0] = FheTensor {
+            meta,
+            body: Box::new(body),
+            ..support::tiny_layer()
+        };
+    })
+}
+
+/// Each chunk is what somebody published, but not in this place.
+#[test]
+fn an_encrypted_layer_whose_chunks_changed_places_is_refused() {
+    let mut sealed = sealed_layer_of_two_chunks();
+    sealed.open().unwrap();
+    sealed.change_header(LAYER, |raw| {
+        let (one, two) = raw.body.split_at_mut(ROOT_CHUNK_BYTES as usize);
+        let length = two.len();
+        one[..length].swap_with_slice(two);
+    });
+    let refused = sealed.refusal();
+    assert!(matches!(&refused, ContainerError::ChunksRoot(name) if name == "head.body"));
 }
 
 fn sealed_in_chunks() -> Sealed {

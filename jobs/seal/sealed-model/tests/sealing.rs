@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::support::{
-    self, LAYER, Owner, PlainTensor, RawHeader, Sealed, WEIGHTS, floats, planned, request,
+    self, LAYER, Owner, PlainTensor, RawHeader, Sealed, WEIGHTS, body_of, floats, planned, request,
     safetensors_file, seal, sealed, sealed_from, source_of, tiny_layer, tiny_plan, tiny_tensors,
 };
 use sealift_sealed_model::{
@@ -40,13 +40,23 @@ fn a_sealed_model_opens_to_the_very_bytes_that_were_sealed() {
             shape
         );
     }
-    let body = opened.tensor("head.body").unwrap();
+    let manifest = opened.verified().manifest();
+    let body = manifest.tensor("head.body").unwrap();
     assert_eq!(
-        (body.facts.dtype, body.facts.shape.as_slice()),
+        (body.dtype, body.shape.as_slice()),
         (Dtype::U8, [4, 2, 5].as_slice())
     );
-    assert_eq!(body.bytes, (0..40).collect::<Vec<u8>>());
-    assert_eq!(opened.tensors().count(), 5);
+    assert_eq!(opened.tensors().count(), 4);
+}
+
+#[test]
+fn an_encrypted_layer_opens_to_the_very_body_that_was_sealed_and_once() {
+    let mut opened = sealed().open().unwrap();
+    let layer = opened.take_layer("head").unwrap();
+    assert_eq!(*layer.meta(), tiny_layer().meta);
+    assert_eq!(body_of(&layer), (0..40).collect::<Vec<u8>>());
+    assert!(opened.take_layer("head").is_none());
+    assert!(opened.tensor("head.body").is_none());
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::ops::Deref;
 
+use sealift_fhe_layer::{BodyError, EncryptedLayer, LayerMeta, LayerReader};
 use sealift_signed_document::Digest;
 use zeroize::{ZeroizeOnDrop, optimization_barrier};
 
 use super::{ChunkSize, ContainerError, metadata::SealedTensor};
 use crate::{
     chunk_root::ChunkRoot,
+    limits::ROOT_CHUNK_BYTES,
     manifest::ManifestTensor,
     range_read::RangeRead,
     tensor_key::{TAG_BYTES, TensorOpener},
@@ -89,6 +91,40 @@ impl BodyPlan<'_> {
                 }
                 Ok(CheckedBody::Public(buffer))
             }
+        }
+    }
+
+    /// Reads the bodies of an encrypted layer chunk by chunk into the form in which it is
+    /// evaluated, so that memory holds them once.
+    ///
+    /// Each chunk is hashed in the very buffer that the layer takes it from, and the layer comes
+    /// out only after the root over all of them was found right.
+    pub(crate) fn open_layer(
+        &self,
+        content: &dyn RangeRead,
+        (meta, root): (&LayerMeta, &Digest),
+    ) -> Result<EncryptedLayer, ContainerError> {
+        let mut reader = LayerReader::new(meta.clone());
+        let mut chunks = ChunkRoot::new();
+        let mut buffer = vec![0; ROOT_CHUNK_BYTES.min(self.bytes) as usize];
+        let mut at = 0;
+        while at < self.bytes {
+            let part = &mut buffer[..(self.bytes - at).min(ROOT_CHUNK_BYTES) as usize];
+            self.read(content, part, at)?;
+            chunks.update(part);
+            reader.push(part).map_err(|source| self.misfit(source))?;
+            at += part.len() as u64;
+        }
+        if chunks.finish() != *root {
+            return Err(ContainerError::ChunksRoot(self.tensor.name.clone()));
+        }
+        reader.finish().map_err(|source| self.misfit(source))
+    }
+
+    fn misfit(&self, source: BodyError) -> ContainerError {
+        ContainerError::Layer {
+            tensor: self.tensor.name.clone(),
+            source,
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sealift_encrypted_batch::OutputPolicy;
-use sealift_fhe_layer::{LayerMeta, MaskSeed, ParameterSet, ScaleRange};
+use sealift_fhe_layer::{EncryptedLayer, LayerMeta, MaskSeed, ParameterSet, ScaleRange};
 use sealift_sealed_model::{
     ContainerError, FetchedVersion, FheTensor, FileName, FolderFiles, Header, MANIFEST_FILE,
     Manifest, OpenedModel, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
@@ -105,6 +105,20 @@ pub(crate) fn tiny_layer() -> FheTensor {
         replaces: vec!["head.weight".to_owned(), "head.bias".to_owned()],
         body: Box::new((0..40).collect::<Vec<u8>>()),
     }
+}
+
+/// The body that an opened layer was made from: an activation with a single 1 selects a column.
+pub(crate) fn body_of(layer: &EncryptedLayer) -> Vec<u8> {
+    let (d_in, bytes) = (layer.meta().d_in(), layer.meta().set().body_planes());
+    let column = |j: usize| {
+        let mut x = vec![0; d_in];
+        x[j] = 1;
+        layer.evaluate(&x).unwrap()
+    };
+    let bodies = (0..d_in).flat_map(|j| column(j).iter().collect::<Vec<_>>());
+    bodies
+        .flat_map(|body| body.to_le_bytes().into_iter().take(bytes))
+        .collect()
 }
 
 pub(crate) fn facts() -> VersionFacts {
