@@ -31,7 +31,7 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# Figures go to target/bench/results.json; ONLY=concrete-ml, cost, demo, encoder, fhe or scoring picks one.
+# Figures go to target/bench/results.json; ONLY=concrete-ml, cost, demo, encoder, fhe, scoring or seal picks one.
 bench:
 	@scripts/require.sh build
 	cargo build --release --locked --workspace --bins
@@ -47,7 +47,7 @@ TARGET ?= header
 SECONDS_MAX ?= 60
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
 fuzz:
 	mkdir -p target/fuzz-corpus/$(TARGET) target/fuzz-artifacts
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path tests/fuzz/Cargo.toml \

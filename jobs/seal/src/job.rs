@@ -8,8 +8,10 @@
 use std::{
     collections::BTreeMap,
     fs,
+    num::NonZeroUsize,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    thread,
 };
 
 use schemars::JsonSchema;
@@ -52,6 +54,10 @@ const BUDGET: Budget = Budget {
     rows: 1_000_000,
     answer_bits: 512_000_000,
 };
+
+/// Most threads that seal at once. Each holds one chunk of weights, so that 32 MiB of a model are
+/// in memory in chunks of 2 MiB; beyond some threads the disk is what is waited for.
+const SEALING_THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// What to seal, as what.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -194,8 +200,8 @@ impl Job for Seal {
         remove_folder(&out)
             .map_err(|error| JobError::transient(format!("remove `{}`", out.display()), error))?;
         let (fhe, bundles) = split(head, &plan);
-        let request = self.request((&folder, &plan), fhe, input, (serial, context.now_unix()))?;
-        let sealed = seal(request, &out, context).await?;
+        let request = self.request((folder, &plan), fhe, input, (serial, context.now_unix()))?;
+        let sealed = seal(request, &out, context)?;
         context.log(format!(
             "sealed {} tensors of {model} {version} as serial {serial}, manifest {}",
             plan.tensors.len(),
@@ -251,7 +257,7 @@ impl Seal {
     /// Gathers what is sealed, except the signing keys, which are read when they are used.
     fn request(
         &self,
-        (folder, plan): (&ModelFolder, &PlanFile),
+        (folder, plan): (ModelFolder, &PlanFile),
         fhe: Vec<sealift_sealed_model::FheTensor>,
         input: &Input,
         (serial, now): (u64, u64),
@@ -279,7 +285,7 @@ impl Seal {
             )
         };
         Ok(Prepared {
-            source: ModelFolder::open(&input.model).map_err(|error| failed(error.into()))?,
+            source: folder,
             plan: plan.protection_plan(),
             fhe,
             public_files,
@@ -314,11 +320,7 @@ struct Prepared {
 }
 
 /// Seals, asking at every chunk whether to stop.
-async fn seal(
-    prepared: Prepared,
-    out: &Path,
-    context: &JobContext,
-) -> Result<SealedVersion, JobError> {
+fn seal(prepared: Prepared, out: &Path, context: &JobContext) -> Result<SealedVersion, JobError> {
     let request = SealRequest {
         source: prepared.source.source(),
         plan: &prepared.plan,
@@ -330,7 +332,10 @@ async fn seal(
             publish: &prepared.publish,
             header: &prepared.header,
         },
-        options: SealOptions::default(),
+        options: SealOptions {
+            threads: sealing_threads(),
+            ..SealOptions::default()
+        },
     };
     let mut progress = |progress: sealift_sealed_model::SealProgress| {
         context.progress(progress.done_bytes, progress.total_bytes, "bytes");
@@ -350,6 +355,12 @@ async fn seal(
             error,
         ),
     })
+}
+
+/// The owner's cores, as far as their memory is spent on sealing.
+fn sealing_threads() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    cores.min(SEALING_THREADS_MAX)
 }
 
 fn protected_head(
@@ -565,3 +576,6 @@ fn key_manager_error(error: SessionError) -> JobError {
         error,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ mod fhe;
 mod figure;
 mod machine;
 mod scoring;
+mod seal;
 mod timing;
 
 use std::{error::Error, fs, io::Write, path::Path, process::ExitCode};
@@ -28,8 +29,12 @@ const RESULTS: &str = "target/bench/results.json";
 type Bench = fn() -> Result<Vec<Figure>, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let only = std::env::args().nth(1);
-    match run(only.as_deref()) {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match arguments.as_slice() {
+        [child, rest @ ..] if child == seal::CHILD => seal::run_child(rest),
+        _ => run(arguments.first().map(String::as_str)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(std::io::stderr(), "bench: {error}"));
@@ -49,6 +54,7 @@ fn run(only: Option<&str>) -> Result<(), Box<dyn Error>> {
         #[cfg(target_arch = "x86_64")]
         ("fhe", fhe::figures),
         ("scoring", scoring::figures),
+        ("seal", seal::figures),
     ];
     if let Some(only) = only
         && !all.iter().any(|(name, _)| *name == only)

@@ -49,6 +49,10 @@ impl ChunkRoot {
     /// The root over everything added.
     pub(crate) fn finish(mut self) -> Digest {
         self.end_chunk();
+        self.root()
+    }
+
+    fn root(self) -> Digest {
         let mut subtrees = self.subtrees.into_iter().rev();
         let (_, last) = subtrees.next().expect("the last chunk was just added");
         subtrees.fold(last, |right, (_, left)| node(&left, &right))
@@ -57,11 +61,40 @@ impl ChunkRoot {
     fn end_chunk(&mut self) {
         let chunk = std::mem::take(&mut self.chunk).finish();
         self.chunk_bytes = 0;
-        let mut subtree = (0, leaf(&chunk));
+        self.add_leaf(&chunk);
+    }
+
+    fn add_leaf(&mut self, chunk: &Digest) {
+        let mut subtree = (0, leaf(chunk));
         while let Some((level, left)) = self.subtrees.pop_if(|(level, _)| *level == subtree.0) {
             subtree = (level + 1, node(&left, &subtree.1));
         }
         self.subtrees.push(subtree);
+    }
+}
+
+/// The digests of a body's chunks, for a reader that checks each chunk where it uses it.
+#[derive(Default)]
+pub(crate) struct ChunkDigests(Vec<Digest>);
+
+impl ChunkDigests {
+    /// Adds the body's next chunk: [`ROOT_CHUNK_BYTES`], less only at the end of the body.
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
+        self.0.push(Digest::of(chunk));
+    }
+
+    /// The root over the chunks that were added.
+    pub(crate) fn root(&self) -> Digest {
+        let mut root = ChunkRoot::new();
+        for chunk in &self.0 {
+            root.add_leaf(chunk);
+        }
+        root.root()
+    }
+
+    /// Whether `chunk` is the one that was added as number `index`.
+    pub(crate) fn has(&self, index: usize, chunk: &[u8]) -> bool {
+        self.0.get(index) == Some(&Digest::of(chunk))
     }
 }
 
@@ -126,6 +159,17 @@ mod tests {
             root.update(part);
         }
         assert_eq!(root.finish(), ChunkRoot::of(&body));
+    }
+
+    #[test]
+    fn the_digests_of_chunks_have_the_root_of_the_body() {
+        let chunk = ROOT_CHUNK_BYTES as usize;
+        let body: Vec<u8> = (0..3 * chunk + 7).map(|at| (at % 251) as u8).collect();
+        let mut digests = ChunkDigests::default();
+        body.chunks(chunk).for_each(|part| digests.push(part));
+        assert_eq!(digests.root(), ChunkRoot::of(&body));
+        assert!(digests.has(3, &body[3 * chunk..]));
+        assert!(!digests.has(2, &body[3 * chunk..]) && !digests.has(4, &[]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! everything in a header follows from the manifest or is a key, a tag or the signature, and the
 //! header has one byte form.
 
+pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod facts;
 pub(crate) mod metadata;
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of a sealed tensor that are encrypted together, [`CHUNK_BYTES_MIN`] to
-/// [`CHUNK_BYTES_MAX`] and whole elements of every type.
+/// [`CHUNK_BYTES_MAX`] and whole elements of every type but those of 6 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkSize(u64);
 

@@ -22,12 +22,17 @@ pub(crate) fn first_non_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// Elements that are looked at together: a search that could end at each of them is not
+/// vectorised.
+const BLOCK: usize = 256;
+
 fn position<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .position(|&element| is_bad(element))
+    let (elements, _) = bytes.as_chunks();
+    let has_bad = |block: &[[u8; N]]| block.iter().fold(false, |bad, &e| bad | is_bad(e));
+    let block = elements.chunks(BLOCK).position(has_bad)?;
+    let from = block * BLOCK;
+    let within = elements[from..].iter().position(|&e| is_bad(e))?;
+    Some(from + within)
 }
 
 #[cfg(test)]
@@ -61,6 +66,20 @@ mod tests {
                 let bytes = [good.clone(), element(bits), element(bits)].concat();
                 assert_eq!(first_non_finite(dtype, &bytes), Some(3), "{dtype} {bits:x}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_is_found_wherever_it_is() {
+        for first in [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 5] {
+            let mut values = vec![1.0_f32; 4 * BLOCK];
+            values[first] = f32::NAN;
+            values[4 * BLOCK - 1] = f32::NAN;
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            assert_eq!(first_non_finite(Dtype::F32, &bytes), Some(first));
         }
     }
 

@@ -25,6 +25,7 @@ mod draft_folder;
 mod dtype;
 mod finite;
 mod header;
+mod kserve_jwe;
 mod manifest;
 mod name;
 mod opened;
@@ -34,6 +35,7 @@ mod rotate;
 mod seal;
 mod signature;
 mod source;
+mod streamed;
 mod tensor_key;
 mod version;
 mod version_files;
@@ -42,6 +44,9 @@ pub use container::{ChunkSize, ContainerError};
 pub use draft_folder::FolderError;
 pub use dtype::Dtype;
 pub use header::{Header, HeaderError, TensorEntry};
+pub use kserve_jwe::{
+    KSERVE_FILE_BYTES_MAX, KbsResource, KbsResourceError, KserveExportError, export_kserve_jwe,
+};
 pub use manifest::{
     BaseModel, FileRole, MANIFEST_FILE, Manifest, ManifestError, ManifestFile, ManifestFormat,
     ManifestProblem, ManifestTensor, OutputHead, Protection, SourceDigest,
@@ -57,6 +62,7 @@ pub use seal::{
 };
 pub use signature::{SIGNATURE_FILE, SignatureError, sign_files};
 pub use source::{RequiredTensor, SourceError, SourceFile, SourceModel, SourceTensor};
+pub use streamed::TensorPart;
 pub use version::{
     ClaimedVersion, DELEGATION_FILE, FetchedVersion, PinnedVersion, VerifiedManifest, VersionError,
 };

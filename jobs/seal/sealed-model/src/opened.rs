@@ -74,24 +74,9 @@ impl OpenedModel {
         kek: &SecretBytes<32>,
         threads: NonZeroUsize,
     ) -> Result<Self, VersionError> {
-        let manifest = verified.manifest();
-        let kek = Kek::new(kek);
-        let mut contents = Vec::new();
-        let mut work = Vec::new();
-        for file in tensor_files(manifest) {
-            let content = verified.open_file(file)?;
-            let refuse = |source| VersionError::Container {
-                file: file.name.clone(),
-                source,
-            };
-            let header = CheckedHeader::read(content.as_ref(), manifest, file).map_err(refuse)?;
-            let bodies = header.bodies(&kek).map_err(refuse)?;
-            work.extend(bodies.into_iter().map(|body| (contents.len(), body)));
-            contents.push((file, content));
-        }
-        check_fresh(work.iter().map(|(_, body)| body)).map_err(VersionError::Keys)?;
-        let opened = open_bodies(&work, (manifest, &contents), threads)?;
-        drop(work);
+        let planned = PlannedBodies::of(verified, kek)?;
+        let opened = open_bodies(&planned, verified.manifest(), threads)?;
+        drop(planned);
         Ok(Self {
             verified: verified.clone(),
             opened,
@@ -140,6 +125,39 @@ pub(crate) fn tensor_files(manifest: &Manifest) -> impl Iterator<Item = &Manifes
     manifest.files.iter().filter(holds_tensors)
 }
 
+/// Every body of a version under headers that were checked, none of it read.
+pub(crate) struct PlannedBodies<'a> {
+    /// The index of the file in `contents`, and the body.
+    pub(crate) work: Vec<(usize, BodyPlan<'a>)>,
+    pub(crate) contents: Vec<(&'a ManifestFile, Box<dyn RangeRead>)>,
+}
+
+impl<'a> PlannedBodies<'a> {
+    /// Reads and checks every header and unwraps the data keys.
+    pub(crate) fn of(
+        verified: &'a VerifiedManifest,
+        kek: &SecretBytes<32>,
+    ) -> Result<Self, VersionError> {
+        let manifest = verified.manifest();
+        let kek = Kek::new(kek);
+        let mut contents = Vec::new();
+        let mut work = Vec::new();
+        for file in tensor_files(manifest) {
+            let content = verified.open_file(file)?;
+            let refuse = |source| VersionError::Container {
+                file: file.name.clone(),
+                source,
+            };
+            let header = CheckedHeader::read(content.as_ref(), manifest, file).map_err(refuse)?;
+            let bodies = header.bodies(&kek).map_err(refuse)?;
+            work.extend(bodies.into_iter().map(|body| (contents.len(), body)));
+            contents.push((file, content));
+        }
+        check_fresh(work.iter().map(|(_, body)| body)).map_err(VersionError::Keys)?;
+        Ok(Self { work, contents })
+    }
+}
+
 /// Demands that no data key, no base IV and no wrapping IV occurs twice in the version.
 fn check_fresh<'a>(bodies: impl Iterator<Item = &'a BodyPlan<'a>>) -> Result<(), ContainerError> {
     let mut keys: BTreeMap<Digest, &str> = BTreeMap::new();
@@ -161,12 +179,10 @@ fn check_fresh<'a>(bodies: impl Iterator<Item = &'a BodyPlan<'a>>) -> Result<(),
     Ok(())
 }
 
-type Content<'a> = (&'a ManifestFile, Box<dyn RangeRead>);
-
 /// Opens the bodies, each on one of `threads` threads; the first refusal ends all.
 fn open_bodies(
-    work: &[(usize, BodyPlan<'_>)],
-    (manifest, contents): (&Manifest, &[Content<'_>]),
+    PlannedBodies { work, contents }: &PlannedBodies<'_>,
+    manifest: &Manifest,
     threads: NonZeroUsize,
 ) -> Result<Opened, VersionError> {
     let next = AtomicUsize::new(0);

@@ -1,6 +1,6 @@
 //! The keys of sealed tensors: one per tensor and attempt, wrapped under the version's KEK.
 
-use std::thread;
+use std::sync::Arc;
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
@@ -14,14 +14,15 @@ pub(crate) use sealift_wrapped_key::{IV_BYTES, Kek, TAG_BYTES, WrappedKey};
 /// steps cannot wrap 32 bits.
 pub(crate) const CHUNKS_MAX: u64 = 1 << 31;
 
-/// Encrypts the chunks of one tensor, in order, under a key that no other tensor or attempt has.
+/// Gives out the nonces of one tensor, in order, under a key that no other tensor or attempt has.
 ///
-/// The key is drawn inside and never leaves but wrapped; every chunk uses up its nonce; the
-/// value is neither `Clone` nor restartable. So no pair of key and nonce can occur twice.
+/// The key is drawn inside and never leaves but wrapped; every nonce leaves once, in a
+/// [`ChunkSealer`] that one chunk uses up; the value is neither `Clone` nor restartable. So no
+/// pair of key and nonce can occur twice, on however many threads the chunks are encrypted.
 pub(crate) struct TensorSealer {
-    key: LessSafeKey,
+    key: Arc<LessSafeKey>,
     base_iv: [u8; IV_BYTES],
-    tags: Vec<u8>,
+    next: u64,
 }
 
 impl TensorSealer {
@@ -32,9 +33,9 @@ impl TensorSealer {
         // The last four bytes count the chunks; see [`CHUNKS_MAX`].
         base_iv[8] &= 0x7f;
         let sealer = Self {
-            key: aes_256_gcm(&key),
+            key: Arc::new(aes_256_gcm(&key)),
             base_iv,
-            tags: Vec::new(),
+            next: 0,
         };
         (sealer, kek.wrap(&key))
     }
@@ -43,33 +44,28 @@ impl TensorSealer {
         self.base_iv
     }
 
-    /// Encrypts the next chunks in place, each on a thread of its own; the caller bounds their
-    /// number. What comes out does not depend on it.
-    pub(crate) fn seal_next(&mut self, mut chunks: Vec<&mut [u8]>) {
-        let first = (self.tags.len() / TAG_BYTES) as u64;
-        let mut tags = vec![[0; TAG_BYTES]; chunks.len()];
-        let (key, base_iv) = (&self.key, self.base_iv);
-        let seal_one = |index: u64, chunk: &mut [u8], tag: &mut [u8; TAG_BYTES]| {
-            let iv = chunk_iv(base_iv, index)
-                .expect("bodies of more than CHUNKS_MAX chunks are refused before they are sealed");
-            *tag = seal(key, iv, chunk);
-        };
-        thread::scope(|scope| {
-            let mut work = (first..).zip(&mut chunks).zip(&mut tags);
-            let own = work.next();
-            for ((index, chunk), tag) in work {
-                scope.spawn(move || seal_one(index, chunk, tag));
-            }
-            if let Some(((index, chunk), tag)) = own {
-                seal_one(index, chunk, tag);
-            }
-        });
-        self.tags.extend(tags.as_flattened());
+    /// What encrypts the next chunk.
+    pub(crate) fn next_chunk(&mut self) -> ChunkSealer {
+        let iv = chunk_iv(self.base_iv, self.next)
+            .expect("bodies of more than CHUNKS_MAX chunks are refused before they are sealed");
+        self.next += 1;
+        ChunkSealer {
+            key: Arc::clone(&self.key),
+            iv,
+        }
     }
+}
 
-    /// The tags of all chunks, in order.
-    pub(crate) fn finish(self) -> Vec<u8> {
-        self.tags
+/// Encrypts one chunk.
+pub(crate) struct ChunkSealer {
+    key: Arc<LessSafeKey>,
+    iv: [u8; IV_BYTES],
+}
+
+impl ChunkSealer {
+    /// Encrypts `chunk` in place and returns its tag.
+    pub(crate) fn seal(self, chunk: &mut [u8]) -> [u8; TAG_BYTES] {
+        seal(&self.key, self.iv, chunk)
     }
 }
 
@@ -163,10 +159,10 @@ mod tests {
         let (mut sealer, wrapped) = TensorSealer::fresh(&kek);
         let base_iv = sealer.base_iv();
         let mut chunks = [b"first".to_vec(), b"secnd".to_vec()];
-        for chunk in &mut chunks {
-            sealer.seal_next(vec![chunk]);
-        }
-        let tags = sealer.finish();
+        let tags = chunks
+            .iter_mut()
+            .flat_map(|chunk| sealer.next_chunk().seal(chunk))
+            .collect::<Vec<u8>>();
         let opener = TensorOpener::new(&kek.unwrap(&wrapped).unwrap(), base_iv);
         assert!(opener.open(1, &tags[..16], &mut chunks[0].clone()).is_err());
         assert!(opener.open(0, &tags[16..], &mut chunks[0].clone()).is_err());
@@ -176,25 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn chunks_sealed_together_are_those_sealed_one_by_one() {
+    fn the_order_in_which_chunks_are_encrypted_does_not_show() {
         let key = SecretBytes::random();
-        let sealer = || TensorSealer {
-            key: aes_256_gcm(&key),
+        let mut sealer = TensorSealer {
+            key: Arc::new(aes_256_gcm(&key)),
             base_iv: [3; IV_BYTES],
-            tags: Vec::new(),
+            next: 0,
         };
-        let plain: Vec<u8> = (0..=255).collect();
-        let (mut single, mut together) = (sealer(), sealer());
-        let (mut one_by_one, mut at_once) = (plain.clone(), plain.clone());
-        for chunk in one_by_one.chunks_mut(50) {
-            single.seal_next(vec![chunk]);
-        }
-        let (head, tail) = at_once.split_at_mut(150);
-        together.seal_next(head.chunks_mut(50).collect());
-        together.seal_next(tail.chunks_mut(50).collect());
-        assert_eq!(at_once, one_by_one);
-        assert_ne!(at_once, plain);
-        assert_eq!(together.finish(), single.finish());
+        let (first, second) = (sealer.next_chunk(), sealer.next_chunk());
+        let mut chunks = [b"first".to_vec(), b"secnd".to_vec()];
+        let late = second.seal(&mut chunks[1]);
+        let early = first.seal(&mut chunks[0]);
+        let opener = TensorOpener::new(&key, [3; IV_BYTES]);
+        opener.open(0, &early, &mut chunks[0]).unwrap();
+        opener.open(1, &late, &mut chunks[1]).unwrap();
+        assert_eq!(chunks, [b"first".to_vec(), b"secnd".to_vec()]);
     }
 
     #[test]

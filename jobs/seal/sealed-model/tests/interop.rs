@@ -1,10 +1,11 @@
 //! Tools that nobody here wrote open what is sealed here, and what they seal is opened here.
 //!
-//! The tools come from PyPI, pinned in `tests/interop/requirements.txt`. The interpreter that has
-//! them is named by `SEALIFT_INTEROP_PYTHON`; without it, a virtual environment is made in the
-//! target folder. No test is ever skipped.
+//! The tools come from PyPI and npm, pinned in `tests/interop`, installed into the target folder.
+//! The interpreter that has those of PyPI may be named by `SEALIFT_INTEROP_PYTHON` instead. No test
+//! is ever skipped.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -25,7 +26,7 @@ fn scripts() -> PathBuf {
 }
 
 /// The interpreter that has the tools.
-fn python() -> &'static Path {
+pub(crate) fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| match std::env::var_os("SEALIFT_INTEROP_PYTHON") {
         Some(path) => path.into(),
@@ -33,30 +34,35 @@ fn python() -> &'static Path {
     })
 }
 
-/// Makes the virtual environment once for each state of the requirements.
 fn make_environment() -> PathBuf {
+    let environment = installed("interop-venv", &["requirements.txt"], |folder| {
+        let mut make = Command::new("python3");
+        succeed(make.args(["-m", "venv", "--clear"]).arg(folder));
+        let mut install = Command::new(folder.join("bin/python"));
+        install.args(["-m", "pip", "install", "--quiet", "--no-deps", "-r"]);
+        succeed(install.arg(scripts().join("requirements.txt")));
+    });
+    environment.join("bin/python")
+}
+
+/// The folder `name` of the target folder as `install` leaves it, made once for each state of the
+/// files `pinned_by`.
+fn installed(name: &str, pinned_by: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let environment = target.join("interop-venv");
-    let requirements = scripts().join("requirements.txt");
-    let state = Digest::of(&fs::read(&requirements).unwrap()).to_string();
+    let folder = target.join(name);
+    let pins = pinned_by
+        .iter()
+        .flat_map(|file| fs::read(scripts().join(file)).unwrap());
+    let state = Digest::of(&pins.collect::<Vec<_>>()).to_string();
     // Tests run side by side, in processes of their own.
-    let lock = File::create(target.join("interop-venv.lock")).unwrap();
+    let lock = File::create(folder.with_extension("lock")).unwrap();
     lock.lock().unwrap();
-    let marker = environment.join("made-from.sha256");
-    let python = environment.join("bin/python");
-    if fs::read_to_string(&marker).is_ok_and(|made| made == state) {
-        return python;
+    let marker = folder.join("made-from.sha256");
+    if !fs::read_to_string(&marker).is_ok_and(|made| made == state) {
+        install(&folder);
+        fs::write(marker, state).unwrap();
     }
-    let mut make = Command::new("python3");
-    succeed(make.args(["-m", "venv", "--clear"]).arg(&environment));
-    let mut install = Command::new(&python);
-    succeed(
-        install
-            .args(["-m", "pip", "install", "--quiet", "-r"])
-            .arg(&requirements),
-    );
-    fs::write(marker, state).unwrap();
-    python
+    folder
 }
 
 fn succeed(command: &mut Command) -> Output {
@@ -233,22 +239,31 @@ fn stock_safetensors_lists_every_tensor_file() {
     }
 }
 
-/// What `model_signing verify key` says of the folder.
-fn model_signing(sealed: &Sealed) -> Output {
+/// The owner's publish key in a file.
+fn key_file(sealed: &Sealed) -> tempfile::NamedTempFile {
     let key = tempfile::NamedTempFile::new().unwrap();
     fs::write(key.path(), sealed.owner.publish.public().to_pem()).unwrap();
+    key
+}
+
+/// What `model_signing verify key` says of the folder.
+fn model_signing(sealed: &Sealed) -> Output {
+    verify_folder(sealed.folder(), key_file(sealed).path())
+}
+
+pub(crate) fn verify_folder(folder: &Path, key: &Path) -> Output {
     Command::new(python())
         .args(["-m", "model_signing", "verify", "key"])
-        .arg(sealed.folder())
+        .arg(folder)
         .arg("--public_key")
-        .arg(key.path())
+        .arg(key)
         .arg("--signature")
-        .arg(sealed.path(SIGNATURE_FILE))
+        .arg(folder.join(SIGNATURE_FILE))
         .output()
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
@@ -287,4 +302,94 @@ fn model_signing_refuses_another_key() {
     let mut sealed = sealed();
     sealed.owner.publish = sealift_sealed_model::PublishKey::generate();
     assert!(!model_signing(&sealed).status.success());
+}
+
+/// What npm's `@sigstore/verify` says of the signature.
+fn sigstore(sealed: &Sealed) -> Output {
+    let pins = ["package.json", "package-lock.json"];
+    let modules = installed("interop-npm", &pins, |folder| {
+        drop(fs::remove_dir_all(folder));
+        fs::create_dir_all(folder).unwrap();
+        for name in pins {
+            fs::copy(scripts().join(name), folder.join(name)).unwrap();
+        }
+        let mut install = Command::new("npm");
+        install.args([
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ]);
+        succeed(install.current_dir(folder));
+    });
+    Command::new("node")
+        .arg(scripts().join("sigstore_verify.js"))
+        .arg(modules)
+        .arg(sealed.path(SIGNATURE_FILE))
+        .arg(key_file(sealed).path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn sigstore_accepts_the_signature_over_every_file() {
+    let sealed = sealed();
+    let output = sigstore(&sealed);
+    assert!(output.status.success(), "{}", said(&output));
+    let statement: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let resources = statement["predicate"]["resources"].as_array().unwrap();
+    let digests: BTreeMap<_, _> = resources
+        .iter()
+        .map(|resource| (resource["name"].as_str().unwrap(), &resource["digest"]))
+        .collect();
+    let others = fs::read_dir(sealed.folder()).unwrap().count() - 1;
+    assert_eq!(digests.len(), others, "every file but the signature");
+    for (name, digest) in digests {
+        assert_eq!(
+            *digest,
+            Digest::of(&sealed.read(name)).to_string(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn sigstore_refuses_a_changed_statement_a_changed_signature_and_another_key() {
+    let spoil: [fn(&mut Value); 2] = [
+        |bundle| {
+            let payload = &mut bundle["dsseEnvelope"]["payload"];
+            let statement = STANDARD.decode(payload.as_str().unwrap()).unwrap();
+            let other = String::from_utf8(statement)
+                .unwrap()
+                .replace("tiny", "thin");
+            *payload = STANDARD.encode(other).into();
+        },
+        |bundle| {
+            let signature = &mut bundle["dsseEnvelope"]["signatures"][0]["sig"];
+            let mut bytes = STANDARD.decode(signature.as_str().unwrap()).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            *signature = STANDARD.encode(bytes).into();
+        },
+    ];
+    for spoil in spoil {
+        let sealed = sealed();
+        let mut bundle = serde_json::from_slice(&sealed.read(SIGNATURE_FILE)).unwrap();
+        spoil(&mut bundle);
+        sealed.write(SIGNATURE_FILE, bundle.to_string().as_bytes());
+        refused_by_sigstore(&sealed);
+    }
+    let mut sealed = sealed();
+    sealed.owner.publish = sealift_sealed_model::PublishKey::generate();
+    refused_by_sigstore(&sealed);
+}
+
+fn refused_by_sigstore(sealed: &Sealed) {
+    let output = sigstore(sealed);
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("SIGNATURE_ERROR"),
+        "{}",
+        said(&output)
+    );
 }

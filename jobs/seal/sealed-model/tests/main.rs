@@ -8,8 +8,10 @@
 mod claims;
 mod corruption;
 mod interop;
+mod kserve;
 mod opening;
 mod rotation;
 mod sealing;
+mod streaming;
 mod support;
 mod vectors;

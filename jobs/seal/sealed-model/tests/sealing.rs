@@ -1,7 +1,7 @@
 //! What sealing leaves behind, and what no two attempts share.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::ControlFlow,
     path::Path,
@@ -21,7 +21,7 @@ use sealift_sealed_model::{
     seal_version,
 };
 use sealift_signed_document::Digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn a_sealed_model_opens_to_the_very_bytes_that_were_sealed() {
@@ -578,5 +578,114 @@ fn a_version_sealed_on_many_threads_opens_to_the_same_weights() {
                 "{name} on {threads} threads"
             );
         }
+    }
+}
+
+/// Every type that safetensors 0.8 has, eight elements each: a whole number of bytes in all.
+#[test]
+fn every_type_of_elements_is_sealed_and_opened() {
+    use safetensors::Dtype::{
+        BF16, BOOL, C64, F4, F6_E2M3, F6_E3M2, F8_E4M3, F8_E4M3FNUZ, F8_E5M2, F8_E5M2FNUZ, F8_E8M0,
+        F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64,
+    };
+    let dtypes = [
+        BOOL,
+        F4,
+        F6_E2M3,
+        F6_E3M2,
+        U8,
+        I8,
+        F8_E5M2,
+        F8_E4M3,
+        F8_E8M0,
+        F8_E4M3FNUZ,
+        F8_E5M2FNUZ,
+        I16,
+        U16,
+        F16,
+        BF16,
+        I32,
+        U32,
+        F32,
+        C64,
+        F64,
+        I64,
+        U64,
+    ];
+    let names: Vec<String> = dtypes.iter().map(|dtype| format!("{dtype:?}")).collect();
+    for protection in [Protection::Sealed, Protection::Plain] {
+        let tensors: Vec<_> = dtypes
+            .iter()
+            .zip(&names)
+            .map(|(&dtype, name)| {
+                let bytes = (1..=dtype.bitsize() as u8).collect::<Vec<u8>>();
+                (
+                    name.clone().leak() as &'static str,
+                    dtype,
+                    vec![2, 4],
+                    bytes,
+                )
+            })
+            .collect();
+        let plan = names.iter().map(|name| (name.clone(), planned(protection)));
+        let sealed = sealed_from(&tensors, &plan.collect(), |_| {});
+        let opened = sealed.open().unwrap();
+        assert_eq!(opened.tensors().count(), dtypes.len());
+        for (name, dtype, shape, bytes) in &tensors {
+            let tensor = opened.tensor(name).unwrap();
+            assert_eq!(tensor.bytes, bytes, "{name}");
+            assert_eq!(tensor.facts.dtype.to_string(), format!("{dtype:?}"));
+            assert_eq!(
+                tensor.facts.shape,
+                shape.iter().map(|&side| side as u64).collect::<Vec<_>>()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_sharded_folder_is_sealed_and_the_new_index_finds_every_tensor() {
+    let tensors = tiny_tensors();
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    let mut map = BTreeMap::new();
+    for (name, part) in [
+        ("a.safetensors", &tensors[..3]),
+        ("b.safetensors", &tensors[3..]),
+    ] {
+        fs::write(plain.join(name), safetensors_file(part)).unwrap();
+        map.extend(part.iter().map(|tensor| (tensor.0, name)));
+    }
+    let index = json!({ "metadata": {}, "weight_map": map });
+    fs::write(
+        plain.join("model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
+    let (owner, plan) = (Owner::new(), tiny_plan());
+    let source = SourceModel::open(&plain).unwrap();
+    let version = seal(request(&source, &plan, &owner), &folder.path().join("v1")).unwrap();
+    let pinned = support::pin(&owner, &version.manifest, version.manifest_sha256);
+    let files = Arc::new(FolderFiles::new(&version.folder));
+    let verified = FetchedVersion::new(files).unwrap().verify(&pinned).unwrap();
+    let opened = verified.open(&version.kek, support::TWO_THREADS).unwrap();
+    let bytes = verified.read_file("model.safetensors.index.json").unwrap();
+    let index: Value = serde_json::from_slice(&bytes).unwrap();
+    let listed = index["weight_map"].as_object().unwrap();
+    let kept: Vec<_> = tensors
+        .iter()
+        .filter(|(name, ..)| !name.starts_with("head"))
+        .collect();
+    assert_eq!(listed.len(), kept.len());
+    for (name, _, _, bytes) in kept {
+        assert_eq!(opened.tensor(name).unwrap().bytes, bytes, "{name}");
+        let file = listed[*name].as_str().unwrap().parse().unwrap();
+        assert!(
+            version
+                .manifest
+                .tensors_of(&file)
+                .any(|tensor| tensor.name == *name)
+        );
     }
 }

@@ -11,5 +11,6 @@ mod conformance;
 mod faulty;
 mod fetching;
 mod publishing;
+mod sealing;
 mod suite;
 mod support;

@@ -11,7 +11,7 @@ use sealift_encrypted_batch::OutputPolicy;
 use sealift_model_store::{ModelStore, PublishProgress, PublishedVersion, StoreError};
 use sealift_sealed_model::{
     FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
-    Rotation, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
+    RangeRead, Rotation, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
     VerifiedManifest, VersionFacts, seal_version,
 };
 use sealift_signed_document::{Digest, SecretBytes, SigningKey};
@@ -36,6 +36,11 @@ pub(crate) fn sealed() -> Sealed {
 }
 
 pub(crate) fn sealed_as(version: &str, serial: u64) -> Sealed {
+    sealed_from(Box::new(plain_file()), (version, serial))
+}
+
+/// The plain model: `plain` [64] and `sealed` [32].
+pub(crate) fn plain_file() -> Vec<u8> {
     let bytes = weights();
     let view = |shape: usize| {
         safetensors::tensor::TensorView::new(
@@ -45,13 +50,16 @@ pub(crate) fn sealed_as(version: &str, serial: u64) -> Sealed {
         )
         .unwrap()
     };
-    let file = safetensors::serialize(
+    safetensors::serialize(
         [("plain", view(64)), ("sealed", view(32))],
         None::<std::collections::HashMap<_, _>>,
     )
-    .unwrap();
+    .unwrap()
+}
+
+pub(crate) fn sealed_from(file: Box<dyn RangeRead>, (version, serial): (&str, u64)) -> Sealed {
     let name = "model.safetensors".parse().unwrap();
-    let source = SourceModel::from_files(vec![(name, Box::new(file))]).unwrap();
+    let source = SourceModel::from_files(vec![(name, file)]).unwrap();
     let plan: ProtectionPlan = [("plain", Protection::Plain), ("sealed", Protection::Sealed)]
         .map(|(name, protection)| {
             (

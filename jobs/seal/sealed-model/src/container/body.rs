@@ -1,22 +1,19 @@
 //! Reading one body into memory and checking it in that very buffer.
 
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 
 use sealift_fhe_layer::{BodyError, EncryptedLayer, LayerMeta, LayerReader};
 use sealift_signed_document::Digest;
-use zeroize::{ZeroizeOnDrop, optimization_barrier};
+use zeroize::{ZeroizeOnDrop, Zeroizing, optimization_barrier};
 
 use super::{ChunkSize, ContainerError, metadata::SealedTensor};
 use crate::{
-    chunk_root::ChunkRoot,
+    chunk_root::{ChunkDigests, ChunkRoot},
     limits::ROOT_CHUNK_BYTES,
     manifest::ManifestTensor,
     range_read::RangeRead,
     tensor_key::{TAG_BYTES, TensorOpener},
 };
-
-/// What a buffer is made from; reading overwrites it.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What a body is checked against.
 pub(crate) enum Guard {
@@ -128,6 +125,84 @@ impl BodyPlan<'_> {
         }
     }
 
+    /// Hands the body to `take` part by part, each checked in the buffer that is handed out.
+    pub(crate) fn stream<B>(
+        &self,
+        content: &dyn RangeRead,
+        take: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, ContainerError> {
+        let size = match &self.guard {
+            Guard::Sealed { chunk, .. } => chunk.bytes(),
+            Guard::Root(_) => ROOT_CHUNK_BYTES,
+        };
+        let mut buffer = Zeroizing::new(vec![0; size.min(self.bytes) as usize]);
+        let digests = match &self.guard {
+            Guard::Sealed { .. } => ChunkDigests::default(),
+            Guard::Root(root) => self.digests(content, (root, &mut buffer))?,
+        };
+        // Once even for an empty body, which has one empty chunk.
+        for index in 0..self.bytes.div_ceil(size).max(1) {
+            let offset = index * size;
+            let part = &mut buffer[..(self.bytes - offset).min(size) as usize];
+            self.read(content, part, offset)?;
+            match &self.guard {
+                Guard::Sealed { opener, sealed, .. } => {
+                    self.open_chunk((opener, &sealed.tags), index, part)?;
+                }
+                Guard::Root(_) if digests.has(index as usize, part) => {}
+                Guard::Root(_) => {
+                    return Err(ContainerError::ChunksRoot(self.tensor.name.clone()));
+                }
+            }
+            if let stopped @ ControlFlow::Break(_) = take(offset, part) {
+                return Ok(stopped);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The digests of the chunks, which have the manifest's root.
+    fn digests(
+        &self,
+        content: &dyn RangeRead,
+        (root, buffer): (&Digest, &mut [u8]),
+    ) -> Result<ChunkDigests, ContainerError> {
+        let mut digests = ChunkDigests::default();
+        let mut offset = 0;
+        loop {
+            let length = (self.bytes - offset).min(buffer.len() as u64);
+            let part = &mut buffer[..length as usize];
+            self.read(content, part, offset)?;
+            digests.push(part);
+            offset += length;
+            if offset == self.bytes {
+                break;
+            }
+        }
+        if digests.root() != *root {
+            return Err(ContainerError::ChunksRoot(self.tensor.name.clone()));
+        }
+        Ok(digests)
+    }
+
+    /// Decrypts chunk `index` in place, or leaves bytes to be thrown away.
+    fn open_chunk(
+        &self,
+        (opener, tags): (&TensorOpener, &[u8]),
+        index: u64,
+        part: &mut [u8],
+    ) -> Result<(), ContainerError> {
+        let refuse = || ContainerError::ChunkTag {
+            tensor: self.tensor.name.clone(),
+            chunk: index,
+        };
+        let tag = tags
+            .chunks(TAG_BYTES)
+            .nth(index as usize)
+            .ok_or_else(refuse)?;
+        opener.open(index, tag, part).map_err(|_| refuse())
+    }
+
     fn open_sealed(
         &self,
         content: &dyn RangeRead,
@@ -142,15 +217,9 @@ impl BodyPlan<'_> {
         } else {
             buffer.chunks_mut(size).collect()
         };
-        for (index, (part, tag)) in chunks.into_iter().zip(tags.chunks(TAG_BYTES)).enumerate() {
-            let index = index as u64;
+        for (index, part) in (0..).zip(chunks) {
             self.read(content, part, index * chunk.bytes())?;
-            opener
-                .open(index, tag, part)
-                .map_err(|_| ContainerError::ChunkTag {
-                    tensor: self.tensor.name.clone(),
-                    chunk: index,
-                })?;
+            self.open_chunk((opener, tags), index, part)?;
         }
         Ok(())
     }
@@ -161,14 +230,12 @@ impl BodyPlan<'_> {
             bytes: self.bytes,
         };
         let length = usize::try_from(self.bytes).map_err(|_| memory())?;
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(length).map_err(|_| memory())?;
-        // In blocks: growing element by element is slow wherever it is not optimised.
-        while buffer.len() < length {
-            let more = ZEROS.len().min(length - buffer.len());
-            buffer.extend_from_slice(&ZEROS[..more]);
-        }
-        Ok(buffer)
+        // Asked for first, because `vec!` aborts where there is no memory; it in turn takes pages
+        // that are zero already, where growing a vector would write every byte once more.
+        Vec::<u8>::new()
+            .try_reserve_exact(length)
+            .map_err(|_| memory())?;
+        Ok(vec![0; length])
     }
 
     fn read(

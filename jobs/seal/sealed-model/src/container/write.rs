@@ -1,19 +1,14 @@
 //! Writing a tensor file: bodies stream by once, the header is written last into the room that
 //! was left for it, because it holds the bodies' tags.
 
-use std::{
-    collections::BTreeMap,
-    io::{Seek, SeekFrom, Write},
-    iter,
-    num::NonZeroUsize,
-};
+use std::{collections::BTreeMap, fs::File, num::NonZeroUsize, os::unix::fs::FileExt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sealift_signed_document::{Digest, SigningKey};
-use zeroize::Zeroizing;
 
 use super::{
     ChunkSize,
+    bodies::{BodyGuard, BodyWriter, PlainBodies, WrittenBody},
     facts::FileFacts,
     metadata::{
         CRYPTO_KEYS, ENCRYPTION, FIXED_POLICY, POLICY, SIGNATURE, SealedTensor, crypto_keys,
@@ -40,10 +35,6 @@ pub(crate) struct TensorDraft {
     pub(crate) bytes: u64,
 }
 
-/// Fills a buffer with the next plain bytes of the tensor at this index of the drafts; called
-/// once for each part of each body, in order.
-pub(crate) type Fill<'a> = dyn FnMut(usize, &mut [u8]) -> Result<(), SealError> + 'a;
-
 /// What a file is written with.
 pub(crate) struct FileWriter<'a> {
     pub(crate) facts: FileFacts<'a>,
@@ -60,35 +51,28 @@ impl FileWriter<'_> {
     /// Every sealed tensor gets a key and an IV that are drawn here, so that writing a file again
     /// never encrypts twice under one key. Memory is one chunk for each thread, and no more
     /// than the largest body.
-    pub(crate) fn write<W: Write + Seek>(
+    pub(crate) fn write(
         &self,
         drafts: &[TensorDraft],
-        out: &mut W,
-        fill: &mut Fill<'_>,
+        out: &File,
+        plain: PlainBodies<'_>,
     ) -> Result<Vec<Option<Digest>>, SealError> {
         let entries = lay_out(drafts)?;
-        let (mut sealers, mut keys) = self.draw_keys(drafts)?;
+        let (guards, mut keys) = self.draw_keys(drafts)?;
         let room = self.header(&entries, &keys)?.len();
-        out.seek(SeekFrom::Start(room as u64))
-            .map_err(SealError::Write)?;
+        let bodies = BodyWriter {
+            out,
+            begin: room as u64,
+            chunk: self.chunk,
+            threads: self.threads,
+        };
         let mut roots = Vec::with_capacity(drafts.len());
-        let mut buffer = Zeroizing::new(vec![0; self.buffer_bytes(drafts)]);
-        for (index, draft) in drafts.iter().enumerate() {
-            let mut guard = match sealers.remove(&draft.name) {
-                Some(sealer) => Stream::Sealed(sealer),
-                None => Stream::Rooted(ChunkRoot::new()),
-            };
-            self.write_body(
-                (index, draft),
-                &mut buffer,
-                &mut guard,
-                (&mut *out, &mut *fill),
-            )?;
-            roots.push(match guard {
-                Stream::Rooted(root) => Some(root.finish()),
-                Stream::Sealed(sealer) => {
+        for (draft, written) in drafts.iter().zip(bodies.write(&entries, guards, plain)?) {
+            roots.push(match written {
+                WrittenBody::Rooted(root) => Some(root),
+                WrittenBody::Sealed(tags) => {
                     keys.entry(draft.name.clone())
-                        .and_modify(|key| key.tags = sealer.finish());
+                        .and_modify(|key| key.tags = tags);
                     None
                 }
             });
@@ -99,76 +83,35 @@ impl FileWriter<'_> {
             room,
             "keys, tags and signature have fixed lengths"
         );
-        out.seek(SeekFrom::Start(0)).map_err(SealError::Write)?;
-        out.write_all(&header)
-            .and_then(|()| out.flush())
-            .map_err(SealError::Write)?;
+        out.write_all_at(&header, 0).map_err(SealError::Write)?;
         Ok(roots)
     }
 
-    fn buffer_bytes(&self, drafts: &[TensorDraft]) -> usize {
-        let largest = drafts.iter().map(|draft| draft.bytes).max().unwrap_or(0);
-        let all = self.chunk.bytes().saturating_mul(self.threads.get() as u64);
-        all.min(largest) as usize
-    }
-
-    fn draw_keys(&self, drafts: &[TensorDraft]) -> Result<DrawnKeys, SealError> {
-        let mut drawn = DrawnKeys::default();
-        for draft in drafts
-            .iter()
-            .filter(|draft| draft.protection == Protection::Sealed)
-        {
+    fn draw_keys(
+        &self,
+        drafts: &[TensorDraft],
+    ) -> Result<(Vec<BodyGuard>, BTreeMap<String, SealedTensor>), SealError> {
+        let mut guards = Vec::with_capacity(drafts.len());
+        let mut keys = BTreeMap::new();
+        for draft in drafts {
+            if draft.protection != Protection::Sealed {
+                guards.push(BodyGuard::Rooted(ChunkRoot::new()));
+                continue;
+            }
             let chunks = self.chunk.count(draft.bytes);
             if chunks > CHUNKS_MAX {
                 return Err(SealError::TooManyChunks(draft.name.clone()));
             }
             let (sealer, wrapped) = TensorSealer::fresh(self.kek);
-            let tags = vec![0; chunks as usize * TAG_BYTES];
             let key = SealedTensor {
                 wrapped,
                 base_iv: sealer.base_iv(),
-                tags,
+                tags: vec![0; chunks as usize * TAG_BYTES],
             };
-            drawn.0.insert(draft.name.clone(), sealer);
-            drawn.1.insert(draft.name.clone(), key);
+            keys.insert(draft.name.clone(), key);
+            guards.push(BodyGuard::Sealed(sealer));
         }
-        Ok(drawn)
-    }
-
-    fn write_body<W: Write>(
-        &self,
-        (index, draft): (usize, &TensorDraft),
-        buffer: &mut [u8],
-        stream: &mut Stream,
-        (out, fill): (&mut W, &mut Fill<'_>),
-    ) -> Result<(), SealError> {
-        let mut at = 0;
-        // Once even for an empty body, which has one tag.
-        loop {
-            let length = (draft.bytes - at).min(buffer.len() as u64) as usize;
-            let part = &mut buffer[..length];
-            let mut chunks = self.chunks(part);
-            for chunk in &mut chunks {
-                fill(index, chunk)?;
-            }
-            match stream {
-                Stream::Sealed(sealer) => sealer.seal_next(chunks),
-                Stream::Rooted(root) => root.update(part),
-            }
-            out.write_all(part).map_err(SealError::Write)?;
-            at += length as u64;
-            if at == draft.bytes {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The chunks of `part`; an empty part is one empty chunk.
-    fn chunks<'b>(&self, part: &'b mut [u8]) -> Vec<&'b mut [u8]> {
-        if part.is_empty() {
-            return iter::once(part).collect();
-        }
-        part.chunks_mut(self.chunk.bytes() as usize).collect()
+        Ok((guards, keys))
     }
 
     fn header(
@@ -200,17 +143,6 @@ pub(crate) fn header(
         return Err(SealError::HeaderTooLarge(header.len()));
     }
     Ok(header)
-}
-
-/// The sealers of the sealed tensors, and what the header will hold of them, by name.
-type DrawnKeys = (
-    BTreeMap<String, TensorSealer>,
-    BTreeMap<String, SealedTensor>,
-);
-
-enum Stream {
-    Sealed(TensorSealer),
-    Rooted(ChunkRoot),
 }
 
 fn lay_out(drafts: &[TensorDraft]) -> Result<Vec<TensorEntry>, SealError> {

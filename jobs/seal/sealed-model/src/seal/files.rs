@@ -1,6 +1,6 @@
 //! Writing the files of a version, one after the other.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, thread};
 
 use sealift_fhe_layer::LayerMeta;
 use sealift_signed_document::Digest;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     container::{
+        bodies::{PlainBodies, ReadPart, SeePart},
         facts::FileFacts,
         write::{FileWriter, TensorDraft},
     },
@@ -20,7 +21,7 @@ use crate::{
     dtype::Dtype,
     manifest::{FileRole, ManifestFile, ManifestTensor, Protection, check::body_name},
     name::{FileName, Name},
-    source::{SourceError, SourceFile, SourceModel},
+    source::{SourceError, SourceFile, SourceModel, SourceTensor},
     tensor_key::Kek,
 };
 
@@ -30,9 +31,6 @@ pub const REPORT_FILE: &str = "protection-report.json";
 /// The list of the weight files, by the convention of `transformers`.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Fills a buffer with the next plain bytes of the tensor at this index of the drafts.
-type ReadNext<'a> = dyn FnMut(usize, &mut [u8]) -> Result<(), SourceError> + 'a;
-
 /// A version that is being sealed.
 pub(super) struct Sealing<'a> {
     pub(super) folder: &'a DraftFolder,
@@ -40,7 +38,7 @@ pub(super) struct Sealing<'a> {
     pub(super) facts: &'a VersionFacts,
     pub(super) keys: SealingKeys<'a>,
     pub(super) options: SealOptions,
-    pub(super) progress: &'a mut dyn FnMut(SealProgress) -> ControlFlow<()>,
+    pub(super) progress: &'a mut (dyn FnMut(SealProgress) -> ControlFlow<()> + Send),
     pub(super) done: SealProgress,
     pub(super) tensors: Vec<ManifestTensor>,
     pub(super) files: BTreeMap<FileName, ManifestFile>,
@@ -102,23 +100,29 @@ impl Sealing<'_> {
                 bytes: entry.bytes(),
             });
             roles.push((planned.role.clone(), None));
-            places.push((source.tensor_at(entry), 0));
+            places.push(source.tensor_at(entry));
         }
         let check = !self.options.allow_non_finite;
-        let mut fill = |index: usize, part: &mut [u8]| {
-            let (tensor, at): &mut (_, u64) = &mut places[index];
-            stream.read(tensor.file_offset() + *at, part)?;
+        let read = |index: usize, offset, part: &mut [u8]| {
+            let tensor: &SourceTensor<'_> = &places[index];
+            tensor.read_part(part, offset).map_err(SealError::Source)?;
             if check {
-                tensor.check_finite(part, *at)?;
+                tensor
+                    .check_finite(part, offset)
+                    .map_err(SealError::Source)?;
             }
-            *at += part.len() as u64;
             Ok(())
         };
+        let mut see = |index: usize, offset, part: &[u8]| {
+            let place = places[index].file_offset() + offset;
+            stream.add(place, part).map_err(SealError::Source)
+        };
+        let (read, see): (&ReadPart<'_>, &mut SeePart<'_>) = (&read, &mut see);
         self.write_tensor_file(
             (name, FileRole::Weights),
             Vec::new(),
             (drafts, roles),
-            &mut fill,
+            (read, see),
         )
     }
 
@@ -134,21 +138,18 @@ impl Sealing<'_> {
                 bytes: layer.body.len(),
             };
             let roles = vec![(layer.role.clone(), Some(layer.group.clone()))];
-            let mut at = 0;
-            let mut fill = |_: usize, part: &mut [u8]| {
-                layer.body.read_exact_at(part, at).map_err(|source| {
+            let read = |_: usize, offset, part: &mut [u8]| {
+                layer.body.read_exact_at(part, offset).map_err(|source| {
                     let path = body_name(layer.meta.layer()).into();
-                    SourceError::Read { path, source }
-                })?;
-                at += part.len() as u64;
-                Ok(())
+                    SealError::Source(SourceError::Read { path, source })
+                })
             };
             let metas = vec![layer.meta.clone()];
             self.write_tensor_file(
                 (name, FileRole::Fhe),
                 metas,
                 (vec![draft], roles),
-                &mut fill,
+                (&read, &mut |_, _, _| Ok(())),
             )?;
         }
         Ok(())
@@ -159,7 +160,7 @@ impl Sealing<'_> {
         (name, role): (FileName, FileRole),
         layers: Vec<LayerMeta>,
         (drafts, roles): (Vec<TensorDraft>, Vec<(Name, Option<Name>)>),
-        fill: &mut ReadNext<'_>,
+        (read, see): (&ReadPart<'_>, &mut SeePart<'_>),
     ) -> Result<(), SealError> {
         let writer = FileWriter {
             facts: FileFacts {
@@ -177,16 +178,31 @@ impl Sealing<'_> {
             chunk: self.options.chunk,
             threads: self.options.threads,
         };
-        let mut file = self.folder.create_file(&name).map_err(SealError::Folder)?;
-        let roots = writer.write(&drafts, &mut file, &mut |index, part| {
-            fill(index, part).map_err(SealError::Source)?;
-            self.done.done_bytes += part.len() as u64;
-            match (self.progress)(self.done) {
+        let file = self.folder.create_file(&name).map_err(SealError::Folder)?;
+        let (done, progress) = (&mut self.done, &mut *self.progress);
+        let mut see = |index: usize, offset, part: &[u8]| {
+            see(index, offset, part)?;
+            done.done_bytes += part.len() as u64;
+            match progress(*done) {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(SealError::Cancelled),
             }
+        };
+        let plain = PlainBodies {
+            read,
+            see: &mut see,
+        };
+        let roots = writer.write(&drafts, &file, plain)?;
+        // The disk is waited for while the processor hashes.
+        let listed = thread::scope(|scope| {
+            let synced = scope.spawn(|| file.sync_all());
+            let listed = self.describe_file(name.clone(), role);
+            let synced = synced
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            synced.map_err(SealError::Write).and(listed)
         })?;
-        file.sync_all().map_err(SealError::Write)?;
+        self.files.insert(name.clone(), listed);
         for ((draft, (role, group)), chunks_root) in drafts.into_iter().zip(roles).zip(roots) {
             self.tensors.push(ManifestTensor {
                 name: draft.name,
@@ -199,7 +215,7 @@ impl Sealing<'_> {
                 chunks_root,
             });
         }
-        self.list_file(name, role)
+        Ok(())
     }
 
     pub(super) fn write_small_files(
@@ -225,21 +241,20 @@ impl Sealing<'_> {
         self.folder
             .write_file(&name, bytes)
             .map_err(SealError::Folder)?;
-        self.list_file(name, role)
+        let listed = self.describe_file(name.clone(), role)?;
+        self.files.insert(name, listed);
+        Ok(())
     }
 
-    fn list_file(&mut self, name: FileName, role: FileRole) -> Result<(), SealError> {
+    /// What the manifest says of a file that was written.
+    fn describe_file(&self, name: FileName, role: FileRole) -> Result<ManifestFile, SealError> {
         let (sha256, bytes) = self.folder.digest_file(&name).map_err(SealError::Folder)?;
-        self.files.insert(
-            name.clone(),
-            ManifestFile {
-                name,
-                sha256,
-                bytes,
-                role,
-            },
-        );
-        Ok(())
+        Ok(ManifestFile {
+            name,
+            sha256,
+            bytes,
+            role,
+        })
     }
 }
 

@@ -71,8 +71,8 @@ pub struct SealingKeys<'a> {
 pub struct SealOptions {
     /// Bytes that are encrypted together.
     pub chunk: ChunkSize,
-    /// Chunks that are encrypted at once, each on a thread; memory is a chunk for each. The files
-    /// do not depend on it.
+    /// Threads that read, encrypt and write chunks; memory is a chunk for each. The form of the
+    /// files does not depend on it.
     pub threads: NonZeroUsize,
     /// Accept weights that are NaN or infinite.
     pub allow_non_finite: bool,

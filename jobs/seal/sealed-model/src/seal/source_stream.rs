@@ -1,4 +1,4 @@
-//! One pass over a plain file: every byte is read once, hashed, and handed to the writer.
+//! One pass over a plain file: every byte is read once and hashed, in order.
 
 use sealift_signed_document::{Digest, DigestWriter};
 use zeroize::Zeroizing;
@@ -8,7 +8,7 @@ use crate::source::{SourceError, SourceFile};
 /// What is read at once where bytes are only hashed.
 const SKIP_BYTES: u64 = 1 << 20;
 
-/// Reads a plain file from its begin to its end.
+/// Hashes a plain file from its begin to its end, while its tensors are read for sealing.
 pub(super) struct SourceStream<'a> {
     file: &'a SourceFile,
     digest: DigestWriter,
@@ -24,13 +24,12 @@ impl<'a> SourceStream<'a> {
         }
     }
 
-    /// Fills `buffer` from `offset`, which is not before the end of the last read; what lies
-    /// between is hashed.
-    pub(super) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
+    /// Hashes `bytes`, which are the file's from `offset` on; what lies between them and the end
+    /// of the last ones is read and hashed here.
+    pub(super) fn add(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SourceError> {
         self.skip_to(offset)?;
-        self.file.read_at(buffer, offset)?;
-        self.digest.update(buffer);
-        self.at += buffer.len() as u64;
+        self.digest.update(bytes);
+        self.at += bytes.len() as u64;
         Ok(())
     }
 

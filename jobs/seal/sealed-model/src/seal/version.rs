@@ -35,7 +35,7 @@ use crate::{
 pub fn seal_version(
     request: SealRequest<'_>,
     out: &Path,
-    progress: &mut dyn FnMut(SealProgress) -> ControlFlow<()>,
+    progress: &mut (dyn FnMut(SealProgress) -> ControlFlow<()> + Send),
 ) -> Result<SealedVersion, SealError> {
     check_plan(request.source, request.plan, &request.fhe)?;
     refuse_exposed_twins(request.source, request.plan)?;
