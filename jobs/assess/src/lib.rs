@@ -9,8 +9,8 @@ use std::{
 
 use schemars::JsonSchema;
 use sealift_job::{Job, JobContext, JobError, UndoError};
+use sealift_lora_adapter::MergedModel;
 use sealift_protection_plan::{EncryptedCost, HeadProtection, Model, PlanFile};
-use sealift_sealed_model::SourceModel;
 use serde::{Deserialize, Serialize};
 
 /// File name of the plan in a run's artifacts.
@@ -89,6 +89,12 @@ impl Job for Assess {
             counts.sealed,
             counts.fhe
         ));
+        if let Some(adapter) = &plan.adapter {
+            context.log(format!(
+                "the adapter {} is merged into the output layer",
+                adapter.weights_sha256
+            ));
+        }
         if let Some(cost) = cost {
             context.log(format!(
                 "the encrypted head ({} inputs, {} outputs) will take {} bytes published, {} bytes \
@@ -138,32 +144,52 @@ pub fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError
         let remedy = "name a folder with config.json and model.safetensors as `model`";
         JobError::permanent(format!("read `{}`", config.display()), remedy, error)
     })?;
-    let source = open_source(folder)?;
+    let opened = open_model(folder)?;
+    let source = opened.source();
     let head = match input.head {
         Head::Fhe => HeadProtection::Fhe,
         Head::Sealed => HeadProtection::Sealed,
     };
     let planned = Model::from_config(&bytes).and_then(|model| {
-        let plan = model.plan(&source, head)?;
+        let plan = model
+            .plan(source, head)?
+            .with_adapter(opened.adapter().copied());
         let cost = match head {
-            HeadProtection::Fhe => Some(model.encrypted_cost(&source)?),
+            HeadProtection::Fhe => Some(model.encrypted_cost(source)?),
             HeadProtection::Sealed => None,
         };
         Ok((plan, cost))
     });
-    planned.map_err(|error| {
+    let (plan, cost) = planned.map_err(|error| {
         let remedy = "see which models and heads README.md lists";
         JobError::permanent(
             format!("plan the protection of `{}`", folder.display()),
             remedy,
             error,
         )
-    })
+    })?;
+    refuse_several_heads(&plan)?;
+    Ok((plan, cost))
 }
 
-/// Opens the weights of a model folder.
-fn open_source(folder: &Path) -> Result<SourceModel, JobError> {
-    SourceModel::open(folder).map_err(|error| {
+/// A plan can hold several heads; a guest runs one.
+fn refuse_several_heads(plan: &PlanFile) -> Result<(), JobError> {
+    match plan.output.heads.as_slice() {
+        [head] if head.name.is_none() => Ok(()),
+        heads => Err(JobError::permanent(
+            "plan the protection of a model with `heads`",
+            "export one model for each head, with `id2label`",
+            format!(
+                "guests run one output head, and the model has {} under names",
+                heads.len()
+            ),
+        )),
+    }
+}
+
+/// Opens the weights of a model folder, with its adapter merged in.
+fn open_model(folder: &Path) -> Result<MergedModel, JobError> {
+    MergedModel::open(folder).map_err(|error| {
         let remedy = "check that the download or export of the model is complete";
         JobError::permanent(
             format!("open the model `{}`", folder.display()),
@@ -236,6 +262,39 @@ mod tests {
         assess(fixture("breast-cancer-logreg"), Head::Sealed)
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_plan_names_the_adapter_that_is_merged() {
+        let model = fixture("../../vectors/peft-lora/linear");
+        let folder = tempfile::tempdir().unwrap();
+        let input = Input {
+            model: model.clone(),
+            head: Head::Sealed,
+        };
+        let context = JobContext::detached(folder.path(), 0);
+        let output = Assess.run(&input, &context).await.unwrap();
+        let plan = PlanFile::parse(&fs::read(&output.plan.path).unwrap()).unwrap();
+        let merged = MergedModel::open(&model).unwrap();
+        assert!(merged.adapter().is_some());
+        assert_eq!(plan.adapter.as_ref(), merged.adapter());
+    }
+
+    #[tokio::test]
+    async fn several_heads_are_refused_before_anything_is_sealed() {
+        let error = assess(fixture("../../vectors/peft-lora/heads"), Head::Fhe)
+            .await
+            .unwrap_err();
+        assert!(error.remedy().unwrap().contains("one model for each head"));
+    }
+
+    #[tokio::test]
+    async fn an_adapter_of_an_inner_layer_is_not_planned() {
+        let error = assess(fixture("../../vectors/peft-lora/inner"), Head::Fhe)
+            .await
+            .unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("not of the output layer"), "{cause}");
     }
 
     #[tokio::test]

@@ -194,8 +194,7 @@ impl Job for Seal {
             ));
         }
         let serial = serial(known, status.newest, input)?;
-        let folder =
-            ModelFolder::open(&input.model).map_err(|error| unusable(&input.model, error))?;
+        let folder = planned_folder(&input.model, &plan)?;
         let head = protected_head(&folder, &plan)?;
         remove_folder(&out)
             .map_err(|error| JobError::transient(format!("remove `{}`", out.display()), error))?;
@@ -361,6 +360,19 @@ fn seal(prepared: Prepared, out: &Path, context: &JobContext) -> Result<SealedVe
 fn sealing_threads() -> NonZeroUsize {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     cores.min(SEALING_THREADS_MAX)
+}
+
+/// The plain model, if its adapter is the one that was planned with.
+fn planned_folder(model: &Path, plan: &PlanFile) -> Result<ModelFolder, JobError> {
+    let folder = ModelFolder::open(model).map_err(|error| unusable(model, error))?;
+    if folder.adapter() == plan.adapter.as_ref() {
+        return Ok(folder);
+    }
+    Err(JobError::permanent(
+        format!("use the model `{}`", model.display()),
+        "run the pipeline again from `assess`",
+        "its adapter is not the one that the protection plan was made with",
+    ))
 }
 
 fn protected_head(

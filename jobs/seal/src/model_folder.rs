@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sealift_sealed_model::{FileName, NameError, SourceError, SourceModel};
+use sealift_lora_adapter::{AdapterError, AdapterFiles, MergedModel};
+use sealift_sealed_model::{FileName, NameError, SourceModel};
 
 /// Small files that are published beside the weights, where the model has them.
 const PUBLIC_FILES: [&str; 5] = [
@@ -31,7 +32,7 @@ pub enum ModelFolderError {
         path: PathBuf,
         /// What is wrong with them.
         #[source]
-        source: Box<SourceError>,
+        source: Box<AdapterError>,
     },
     /// A small file.
     #[error("`{}` cannot be read", path.display())]
@@ -58,25 +59,30 @@ pub enum ModelFolderError {
 /// An opened model folder.
 pub struct ModelFolder {
     path: PathBuf,
-    source: SourceModel,
+    model: MergedModel,
 }
 
 impl ModelFolder {
-    /// Opens the weights of the folder at `path`.
+    /// Opens the weights of the folder at `path`, with its adapter merged in.
     pub fn open(path: &Path) -> Result<Self, ModelFolderError> {
-        let source = SourceModel::open(path).map_err(|source| ModelFolderError::Weights {
+        let model = MergedModel::open(path).map_err(|source| ModelFolderError::Weights {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
         Ok(Self {
             path: path.to_owned(),
-            source,
+            model,
         })
     }
 
     /// The weights.
     pub fn source(&self) -> &SourceModel {
-        &self.source
+        self.model.source()
+    }
+
+    /// The adapter that is in the weights.
+    pub fn adapter(&self) -> Option<&AdapterFiles> {
+        self.model.adapter()
     }
 
     /// The small files that are published as they are.

@@ -100,6 +100,7 @@ impl Model {
         Ok(PlanFile {
             format: Format::V2,
             output,
+            adapter: None,
             tensors,
         })
     }

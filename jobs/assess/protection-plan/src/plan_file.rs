@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sealift_lora_adapter::AdapterFiles;
 use sealift_output_layer::OutputLayer;
 use sealift_sealed_model::{Name, Protection, ProtectionPlan, TensorPlan};
 use sealift_signed_document::{Digest, DocumentError, canonical_json, parse_canonical};
@@ -18,6 +19,9 @@ pub struct PlanFile {
     pub format: Format,
     /// The layer whose outputs are the model's answers.
     pub output: OutputLayer,
+    /// The adapter that is merged into it, where the model has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterFiles>,
     /// Every tensor of the model, by name.
     pub tensors: BTreeMap<String, PlannedTensor>,
 }
@@ -125,6 +129,12 @@ impl PlanFile {
         self.tensors.iter().map(planned).collect()
     }
 
+    /// The plan of a model into which this adapter is merged.
+    #[must_use]
+    pub fn with_adapter(self, adapter: Option<AdapterFiles>) -> Self {
+        Self { adapter, ..self }
+    }
+
     /// How the output layer is protected: all of it alike. No other layer is `fhe`.
     pub fn output_protection(&self) -> Result<Protection, PlanError> {
         let inner = self
@@ -187,6 +197,7 @@ mod tests {
         PlanFile {
             format: Format::V2,
             output: OutputLayer::from_config(config).unwrap(),
+            adapter: None,
             tensors: BTreeMap::from([
                 tensor("layers.0.weight", Protection::Sealed),
                 tensor("classifier.weight", head),

@@ -4,9 +4,7 @@ use std::num::NonZeroUsize;
 
 use candle_nn::{Linear, Module};
 
-use crate::{
-    Body, Input, LoadError, RowError, ScoreError, TensorSource, mlp::linear, tensor_source::Tensors,
-};
+use crate::{Body, Input, LoadError, RowError, ScoreError, TensorSource, tensor_source::Tensors};
 
 /// Name of the output head's weight, [labels, width].
 pub const HEAD_WEIGHT: &str = "classifier.weight";
@@ -30,7 +28,7 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let body = Body::load(config, tokenizer, tensors)?;
         let head = Tensors::new(tensors).under("classifier");
-        let head = linear(&head, body.width(), body.labels().len())?;
+        let head = output_layer(&head, [body.labels().len(), body.width()])?;
         Ok(Self { body, head })
     }
 
@@ -59,4 +57,15 @@ impl Model {
         self.body
             .evaluate(rows, |activations| self.head.forward(activations))
     }
+}
+
+/// `weight` [out, in], or the convolution of kernel size 1 that is this matrix, and `bias` [out],
+/// if there is one.
+fn output_layer(tensors: &Tensors<'_>, shape: [usize; 2]) -> Result<Linear, LoadError> {
+    let weight = tensors.take_matrix("weight", shape)?;
+    let bias = match tensors.has("bias") {
+        true => Some(tensors.take("bias", &shape[..1])?),
+        false => None,
+    };
+    Ok(Linear::new(weight, bias))
 }

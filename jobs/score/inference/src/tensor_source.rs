@@ -74,6 +74,31 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// Whether there is a tensor `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.source
+            .tensor(&format!("{}{name}", self.prefix))
+            .is_some()
+    }
+
+    /// The same as a matrix, which may be stored as a convolution of kernel size 1.
+    pub(crate) fn take_matrix(
+        &self,
+        name: &str,
+        expected: [usize; 2],
+    ) -> Result<Tensor, LoadError> {
+        let view = self.source.tensor(&format!("{}{name}", self.prefix));
+        let kernel = match view.as_ref().map(TensorView::shape) {
+            Some([_, _, kernel @ ..]) if kernel.iter().all(|side| *side == 1) => {
+                kernel.len().min(2)
+            }
+            _ => 0,
+        };
+        let stored = [expected[0], expected[1], 1, 1];
+        let tensor = self.take(name, &stored[..2 + kernel])?;
+        Ok(tensor.reshape(&expected[..])?)
+    }
+
     /// The same as numbers, row by row.
     pub(crate) fn take_values(
         &self,

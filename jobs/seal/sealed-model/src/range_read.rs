@@ -3,6 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 /// Something with a fixed length whose parts can be read in any order, by several threads.
 ///
@@ -52,6 +53,30 @@ impl RangeRead for FileRange {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(&self.file, buffer, offset)
+    }
+}
+
+/// Something of which one range reads as other bytes, wiped when dropped.
+pub(crate) struct ReplacedRange {
+    pub(crate) content: Box<dyn RangeRead>,
+    pub(crate) begin: u64,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+}
+
+impl RangeRead for ReplacedRange {
+    fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.content.read_exact_at(buffer, offset)?;
+        let from = offset.max(self.begin);
+        let to = (offset + buffer.len() as u64).min(self.begin + self.bytes.len() as u64);
+        if from < to {
+            let part = |begin: u64| (from - begin) as usize..(to - begin) as usize;
+            buffer[part(offset)].copy_from_slice(&self.bytes[part(self.begin)]);
+        }
+        Ok(())
     }
 }
 

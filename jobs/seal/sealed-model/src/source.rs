@@ -8,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ use crate::{
     header::{Header, TensorEntry},
     limits::{FILES_MAX, TENSORS_MAX},
     name::FileName,
-    range_read::{FileRange, RangeRead, read_whole},
+    range_read::{FileRange, RangeRead, ReplacedRange, read_whole},
 };
 
 pub use error::SourceError;
@@ -171,6 +172,36 @@ impl SourceModel {
                 file: file.name.clone(),
             }),
         }
+    }
+
+    /// The model with another body for the tensor `name`, of the same length. It is held in
+    /// memory; the file stays as it is.
+    pub fn with_body(mut self, name: &str, bytes: Zeroizing<Vec<u8>>) -> Result<Self, SourceError> {
+        let Some(&(file, place)) = self.index.get(name) else {
+            return Err(SourceError::Missing {
+                tensor: name.to_owned(),
+                tied_to: None,
+            });
+        };
+        let SourceFile {
+            header, content, ..
+        } = &mut self.files[file];
+        let entry = &header.tensors()[place];
+        if bytes.len() as u64 != entry.bytes() {
+            return Err(SourceError::BodyLength {
+                tensor: name.to_owned(),
+                found: bytes.len() as u64,
+                expected: entry.bytes(),
+            });
+        }
+        let begin = header.body_begin() + entry.begin;
+        let inner = std::mem::replace(content, Box::new(Bytes::new()));
+        *content = Box::new(ReplacedRange {
+            content: inner,
+            begin,
+            bytes,
+        });
+        Ok(self)
     }
 
     /// The files, in the order of their names for a sharded model.

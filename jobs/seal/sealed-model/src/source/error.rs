@@ -93,4 +93,14 @@ pub enum SourceError {
         /// Index of the first such element.
         index: u64,
     },
+    /// A body that is put in the place of another one of a different length.
+    #[error("{found} bytes were given for tensor `{tensor}`, which has {expected}")]
+    BodyLength {
+        /// The tensor.
+        tensor: String,
+        /// Bytes given.
+        found: u64,
+        /// Bytes by its type and shape.
+        expected: u64,
+    },
 }
