@@ -139,18 +139,14 @@ impl Job for Assess {
 /// The plan, and what the head costs where it is encrypted.
 pub fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError> {
     let folder = &input.model;
-    let config = folder.join("config.json");
-    let bytes = fs::read(&config).map_err(|error| {
-        let remedy = "name a folder with config.json and model.safetensors as `model`";
-        JobError::permanent(format!("read `{}`", config.display()), remedy, error)
-    })?;
+    let (config, tokenizer) = small_files(folder)?;
     let opened = open_model(folder)?;
     let source = opened.source();
     let head = match input.head {
         Head::Fhe => HeadProtection::Fhe,
         Head::Sealed => HeadProtection::Sealed,
     };
-    let planned = Model::from_config(&bytes).and_then(|model| {
+    let planned = Model::read(&config, tokenizer.as_deref()).and_then(|model| {
         let plan = model
             .plan(source, head)?
             .with_adapter(opened.adapter().copied());
@@ -184,6 +180,24 @@ fn refuse_several_heads(plan: &PlanFile) -> Result<(), JobError> {
                 heads.len()
             ),
         )),
+    }
+}
+
+/// `config.json`, and `tokenizer.json` where the folder has one.
+fn small_files(folder: &Path) -> Result<(Vec<u8>, Option<Vec<u8>>), JobError> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(|error| (path, error))
+    };
+    let failed = |(path, error): (PathBuf, io::Error)| {
+        let remedy = "name a folder with config.json and model.safetensors as `model`";
+        JobError::permanent(format!("read `{}`", path.display()), remedy, error)
+    };
+    let config = read("config.json").map_err(failed)?;
+    match read("tokenizer.json") {
+        Ok(tokenizer) => Ok((config, Some(tokenizer))),
+        Err((_, error)) if error.kind() == io::ErrorKind::NotFound => Ok((config, None)),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -8,6 +8,9 @@ use crate::{LayersError, ModelFolder, ModelFolderError, layers::PlainHead};
 /// The model's configuration in its folder.
 const CONFIG_FILE: &str = "config.json";
 
+/// A text model's tokenizer in its folder.
+const TOKENIZER_FILE: &str = "tokenizer.json";
+
 /// Why there is no reference.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,7 +36,8 @@ impl ReferenceHead {
     /// Reads and quantises the head of a plain model as sealing does.
     pub fn read(model: &ModelFolder) -> Result<Self, ReferenceError> {
         let config = model.file(CONFIG_FILE)?.unwrap_or_default();
-        let layer = OutputLayer::from_config(&config)?;
+        let tokenizer = model.file(TOKENIZER_FILE)?;
+        let layer = OutputLayer::read(&config, tokenizer.as_deref())?;
         let source = model.source();
         let layer = layer.with_biases_that(|name| source.tensor(name).is_some());
         Ok(Self(PlainHead::read(source, &layer)?))

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Build, Command},
-    erase,
-    cost,
+    cost, erase,
     failure::{ENVIRONMENT, Failure, OrFail, UNVERIFIED},
     grant, now_unix, reference, rotate,
     trust::{SimulatedBuild, accept_build},

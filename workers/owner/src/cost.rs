@@ -45,7 +45,7 @@ pub(crate) fn cost(args: &Cost) -> Result<(), Failure> {
         .ok_or("the plan encrypts nothing")
         .or_fail(INPUT, fact())?;
     print(&[LayerCost {
-        layer: plan.head,
+        layer: plan.output.layer,
         set: "P48B40",
         d_in: cost.d_in,
         d_out: cost.d_out,

@@ -5,8 +5,8 @@
 
 mod args;
 mod command;
-mod erase;
 mod cost;
+mod erase;
 mod failure;
 mod grant;
 mod reference;

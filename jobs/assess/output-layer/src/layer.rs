@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HeadLabels, LabelError, Labels};
+use crate::{HeadLabels, LabelError, Labels, MAX_LABELS, TokensError, tokens::token_labels};
 
 /// The one head of a classifier.
 const CLASSIFIER: &str = "classifier";
@@ -12,12 +12,21 @@ const CLASSIFIER: &str = "classifier";
 /// The layer that several heads make.
 const HEADS: &str = "heads";
 
+/// The output layer of a language model.
+const LANGUAGE_HEAD: &str = "lm_head";
+
+/// The tensor of a language model's token embeddings, [vocabulary, width].
+const EMBEDDINGS: &str = "model.embed_tokens.weight";
+
+/// Architectures whose answers are tokens.
+const LANGUAGE_MODELS: [&str; 1] = ["llama"];
+
 /// A model's output layer: the layer whose outputs are the model's answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputLayer {
-    /// Its name, which is also the name of the encrypted layer: `classifier`, or `heads` where
-    /// there are several.
+    /// Its name, which is also the name of the encrypted layer: `classifier`, `heads` where there
+    /// are several, or `lm_head` of a language model.
     pub layer: String,
     /// Its heads; their rows, one after the other, are the rows of the layer.
     pub heads: Vec<Head>,
@@ -55,9 +64,33 @@ pub enum ConfigError {
     /// Label numbers that do not count from 0.
     #[error("`id2label` of config.json must number its labels 0, 1, 2 … without a gap")]
     Numbers,
+    /// A language model without its tokenizer.
+    #[error("the answers of a language model are its tokens, which tokenizer.json has to name")]
+    NoTokenizer,
+    /// A tokenizer that does not name them.
+    #[error("tokenizer.json does not name the answers of the model")]
+    Tokens(#[source] TokensError),
+    /// Labels of a language model.
+    #[error("config.json has labels or heads, but the answers of a language model are its tokens")]
+    LabelledTokens,
     /// Labels or heads that name no answers.
     #[error("config.json names no usable answers")]
     Labels(#[source] LabelError),
+}
+
+/// What decides whether a model answers with tokens.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LanguageConfig {
+    vocab_size: usize,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    id2label: Option<serde::de::IgnoredAny>,
+    heads: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +109,48 @@ struct ConfigHead {
 }
 
 impl OutputLayer {
+    /// Reads `config.json`, and for a language model its tokens from `tokenizer.json`.
+    ///
+    /// The output layer of a language model is `lm_head`, or its token embeddings where the
+    /// configuration ties both together.
+    pub fn read(config: &[u8], tokenizer: Option<&[u8]>) -> Result<Self, ConfigError> {
+        let kind: Kind = serde_json::from_slice(config).map_err(ConfigError::Json)?;
+        match kind.model_type.as_deref() {
+            Some(kind) if LANGUAGE_MODELS.contains(&kind) => {
+                Self::of_language_model(config, tokenizer.ok_or(ConfigError::NoTokenizer)?)
+            }
+            _ => Self::from_config(config),
+        }
+    }
+
+    fn of_language_model(config: &[u8], tokenizer: &[u8]) -> Result<Self, ConfigError> {
+        let config: LanguageConfig = serde_json::from_slice(config).map_err(ConfigError::Json)?;
+        if config.id2label.is_some() || config.heads.is_some() {
+            return Err(ConfigError::LabelledTokens);
+        }
+        // Before as many names are made.
+        if config.vocab_size > MAX_LABELS {
+            return Err(ConfigError::Labels(LabelError::Count));
+        }
+        let labels = token_labels(tokenizer, config.vocab_size).map_err(ConfigError::Tokens)?;
+        let mut head = Head::of(None, LANGUAGE_HEAD, labels);
+        if config.tie_word_embeddings {
+            (head.weight, head.bias) = (EMBEDDINGS.to_owned(), None);
+        }
+        let layer = Self {
+            layer: LANGUAGE_HEAD.into(),
+            heads: vec![head],
+        };
+        layer.labels().map_err(ConfigError::Labels)?;
+        Ok(layer)
+    }
+
+    /// Whether the layer's weights are a language model's token embeddings, which whoever runs
+    /// the model needs as they are.
+    pub fn is_tied(&self) -> bool {
+        self.holds(EMBEDDINGS)
+    }
+
     /// Reads `config.json`: `id2label` for the one head `classifier`, or
     /// `"heads": [{"name": …, "id2label": …}, …]` for the heads `heads.<name>`. Each head is
     /// given a bias, which [`with_biases_that`](Self::with_biases_that) compares with the model.
@@ -247,5 +322,36 @@ mod tests {
             ConfigError::Labels(LabelError::Name(_))
         ));
         assert!(matches!(heads(r#"[{"name":"a"}]"#), ConfigError::Json(_)));
+    }
+
+    fn language_model(members: &str, tokenizer: Option<&[u8]>) -> Result<OutputLayer, ConfigError> {
+        let config = format!(r#"{{"model_type":"llama","vocab_size":2{members}}}"#);
+        OutputLayer::read(config.as_bytes(), tokenizer)
+    }
+
+    const TOKENIZER: Option<&[u8]> = Some(br#"{"model":{"vocab":{"a":0,"b":1}}}"#);
+
+    #[test]
+    fn the_answers_of_a_language_model_are_its_tokens() {
+        let layer = language_model("", TOKENIZER).unwrap();
+        assert_eq!(layer.heads[0].labels, ["a", "b"]);
+        assert_eq!(layer.heads[0].weight, "lm_head.weight");
+        assert!(!layer.is_tied());
+        let tied = language_model(r#","tie_word_embeddings":true"#, TOKENIZER).unwrap();
+        assert!(tied.is_tied());
+        assert_eq!(tied.tensors().collect::<Vec<_>>(), [EMBEDDINGS]);
+    }
+
+    #[test]
+    fn a_language_model_without_tokens_or_with_labels_is_refused() {
+        let missing = language_model("", None);
+        assert!(matches!(missing, Err(ConfigError::NoTokenizer)));
+        for member in [r#","id2label":{"0":"a"}"#, r#","heads":[]"#] {
+            let refused = language_model(member, TOKENIZER);
+            assert!(matches!(refused, Err(ConfigError::LabelledTokens)));
+        }
+        let config = br#"{"model_type":"llama","vocab_size":1000000000000}"#;
+        let refused = OutputLayer::read(config, TOKENIZER);
+        assert!(matches!(refused, Err(ConfigError::Labels(_))));
     }
 }

@@ -7,7 +7,9 @@
 mod labels;
 mod layer;
 mod shape;
+mod tokens;
 
 pub use labels::{HeadLabels, LabelError, Labels, MAX_HEADS, MAX_LABELS};
 pub use layer::{ConfigError, Head, OutputLayer};
 pub use shape::{ShapeError, matrix_shape};
+pub use tokens::TokensError;

@@ -30,8 +30,8 @@ pub enum ModelError {
     Config(#[source] ConfigError),
     /// The layer that answers is missing.
     #[error(
-        "the model has no tensor `{0}`; the output layer of its configuration is `classifier`, or \
-         `heads.<name>` for each of several heads"
+        "the model has no tensor `{0}`; the output layer of its configuration is `classifier`, \
+         `heads.<name>` for each of several heads, or `lm_head` of a language model"
     )]
     NoHead(String),
     /// A head that is no matrix.
@@ -53,6 +53,13 @@ pub enum ModelError {
         /// What it needs.
         expected: String,
     },
+    /// A layer that the guest reads for another purpose.
+    #[error(
+        "the output layer is also the token embedding (`tie_word_embeddings`), which the guest \
+         needs as it is to read a text: encrypting it would hide nothing; seal it instead \
+         (head: sealed), or untie it and retrain"
+    )]
+    Tied,
     /// Quantising the activations of such a layer would change its answers.
     #[error(
         "the output layer is the only one and reads the user's raw features, whose ranges differ too much for 8-bit activations: its labels would change; seal it instead (head: sealed)"
@@ -67,9 +74,9 @@ pub enum ModelError {
 }
 
 impl Model {
-    /// Reads `config.json`.
-    pub fn from_config(config: &[u8]) -> Result<Self, ModelError> {
-        let output = OutputLayer::from_config(config).map_err(ModelError::Config)?;
+    /// Reads `config.json`, and `tokenizer.json` where the model's answers are tokens.
+    pub fn read(config: &[u8], tokenizer: Option<&[u8]>) -> Result<Self, ModelError> {
+        let output = OutputLayer::read(config, tokenizer).map_err(ModelError::Config)?;
         Ok(Self { output })
     }
 
@@ -108,6 +115,9 @@ impl Model {
     /// What encrypting the head homomorphically costs, or why it cannot be encrypted.
     pub fn encrypted_cost(&self, source: &SourceModel) -> Result<EncryptedCost, ModelError> {
         let output = self.output_of(source);
+        if output.is_tied() {
+            return Err(ModelError::Tied);
+        }
         if source
             .tensors()
             .all(|tensor| output.holds(&tensor.entry.name))

@@ -3,27 +3,19 @@
 //! The texts of a batch stand one after the other without padding: all layers but attention work
 //! on single tokens, and attention goes text by text.
 
-use std::{
-    num::NonZeroUsize,
-    panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::num::NonZeroUsize;
 
 use pulp::Arch;
 
 use crate::{
     LoadError,
     attention::{Heads, attend},
+    batches::in_batches,
     config::{Activation, BertConfig, Pooling},
     dense::Dense,
     elementwise::layer_norm,
     tensor_source::Tensors,
 };
-
-/// Tokens of a batch: enough for the products to reach their speed, and few enough for the widest
-/// activations to stay in a core's cache.
-const MAX_BATCH_TOKENS: usize = 256;
 
 pub(crate) struct Bert {
     words: Vec<f32>,
@@ -81,37 +73,7 @@ impl Bert {
 
     /// Input of the head [rows, hidden] for the token ids of each row, of which none is empty.
     pub(crate) fn forward(&self, rows: &[&[u32]], threads: NonZeroUsize) -> Vec<f32> {
-        let batches = batches(rows, threads);
-        if threads.get() == 1 || batches.len() < 2 {
-            return batches
-                .iter()
-                .flat_map(|batch| self.forward_batch(batch))
-                .collect();
-        }
-        // Each thread takes whole batches: threads inside a product wait for each other.
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(batch) = batches.get(index) else {
-                    return done;
-                };
-                done.push((index, self.forward_batch(batch)));
-            }
-        };
-        let mut done = thread::scope(|scope| {
-            let started: Vec<_> = (0..threads.get().min(batches.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let mut done = Vec::with_capacity(batches.len());
-            for thread in started {
-                done.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-            done
-        });
-        done.sort_unstable_by_key(|(index, _)| *index);
-        done.into_iter().flat_map(|(_, output)| output).collect()
+        in_batches(rows, threads, |batch| self.forward_batch(batch))
     }
 
     fn forward_batch(&self, rows: &[&[u32]]) -> Vec<f32> {
@@ -139,25 +101,6 @@ impl Bert {
         }
         x
     }
-}
-
-/// Cuts `rows` where a batch is full, or where another thread would be left without work.
-fn batches<'a, 'b>(rows: &'a [&'b [u32]], threads: NonZeroUsize) -> Vec<&'a [&'b [u32]]> {
-    let tokens: usize = rows.iter().map(|row| row.len()).sum();
-    let most = MAX_BATCH_TOKENS.min(tokens.div_ceil(threads.get()));
-    let mut batches = Vec::new();
-    let (mut start, mut tokens) = (0, 0);
-    for (index, row) in rows.iter().enumerate() {
-        if index > start && tokens + row.len() > most {
-            batches.push(&rows[start..index]);
-            (start, tokens) = (index, 0);
-        }
-        tokens += row.len();
-    }
-    if start < rows.len() {
-        batches.push(&rows[start..]);
-    }
-    batches
 }
 
 /// Hugging Face's pooler: tanh of a dense layer on the first token of each text.

@@ -8,6 +8,7 @@ use crate::{
     LoadError, ScoreError, TensorSource,
     bert::Bert,
     config::{Config, Family},
+    llama::{self, Llama},
     mlp::Mlp,
     tensor_source::Tensors,
     text::TextReader,
@@ -59,8 +60,32 @@ pub struct Body {
 }
 
 enum Network {
-    Bert { bert: Bert, reader: Box<TextReader> },
+    Text {
+        network: TextNetwork,
+        reader: Box<TextReader>,
+    },
     Mlp(Mlp),
+}
+
+enum TextNetwork {
+    Bert(Bert),
+    Llama { llama: Llama, tied: bool },
+}
+
+impl TextNetwork {
+    fn width_out(&self) -> usize {
+        match self {
+            Self::Bert(bert) => bert.width_out(),
+            Self::Llama { llama, .. } => llama.width_out(),
+        }
+    }
+
+    fn forward(&self, rows: &[&[u32]], threads: NonZeroUsize) -> Vec<f32> {
+        match self {
+            Self::Bert(bert) => bert.forward(rows, threads),
+            Self::Llama { llama, .. } => llama.forward(rows, threads),
+        }
+    }
 }
 
 impl Body {
@@ -71,12 +96,19 @@ impl Body {
         tokenizer: Option<&[u8]>,
         tensors: &dyn TensorSource,
     ) -> Result<Self, LoadError> {
-        let Config { labels, family } = Config::parse(config)?;
+        let Config { labels, family } = Config::parse(config, tokenizer)?;
         let tensors = Tensors::new(tensors);
         let network = match family {
-            Family::Bert(config) => Network::Bert {
-                reader: Box::new(TextReader::load(tokenizer, &config)?),
-                bert: Bert::load(&config, &tensors)?,
+            Family::Bert(config) => Network::Text {
+                reader: Box::new(TextReader::load(tokenizer, &config.text())?),
+                network: TextNetwork::Bert(Bert::load(&config, &tensors)?),
+            },
+            Family::Llama(config) => Network::Text {
+                reader: Box::new(TextReader::load(tokenizer, &config.text())?),
+                network: TextNetwork::Llama {
+                    llama: Llama::load(&config, &tensors)?,
+                    tied: config.tied,
+                },
             },
             Family::Mlp(config) => Network::Mlp(Mlp::load(&config, &tensors)?),
         };
@@ -104,8 +136,23 @@ impl Body {
     /// Width of the activations: the head's `d_in`.
     pub fn width(&self) -> usize {
         match &self.network {
-            Network::Bert { bert, .. } => bert.width_out(),
+            Network::Text { network, .. } => network.width_out(),
             Network::Mlp(mlp) => mlp.width_out(),
+        }
+    }
+
+    /// The one tensor of a language model's output layer, [labels, width], which has no bias.
+    pub(crate) fn language_head(&self) -> Option<&'static str> {
+        match &self.network {
+            Network::Text {
+                network: TextNetwork::Llama { tied, .. },
+                ..
+            } => Some(if *tied {
+                llama::EMBEDDINGS
+            } else {
+                llama::HEAD
+            }),
+            _ => None,
         }
     }
 
@@ -125,12 +172,12 @@ impl Body {
     ) -> Result<Vec<Result<Vec<f32>, RowError>>, ScoreError> {
         let mut answers: Vec<_> = rows.iter().map(|_| Err(RowError::NotFinite)).collect();
         match &self.network {
-            Network::Bert { bert, reader } => {
+            Network::Text { network, reader } => {
                 let tokens: Vec<_> = rows.iter().map(|row| read_text(reader, row)).collect();
                 let (places, ids) = usable_texts(&tokens, &mut answers);
                 if !ids.is_empty() {
-                    let activations = bert.forward(&ids, self.threads);
-                    let shape = (ids.len(), bert.width_out());
+                    let activations = network.forward(&ids, self.threads);
+                    let shape = (ids.len(), network.width_out());
                     let activations = Tensor::from_vec(activations, shape, &Device::Cpu)?;
                     put_back(&head(&activations)?, places.into_iter(), &mut answers)?;
                 }

@@ -1,10 +1,15 @@
 //! The parts of a Hugging Face `config.json` that decide what is computed.
 
+mod llama;
+
 use std::collections::BTreeMap;
 
+use sealift_output_layer::OutputLayer;
 use serde::Deserialize;
 
-use crate::LoadError;
+use crate::{LoadError, text::TextLimits};
+
+pub(crate) use llama::LlamaConfig;
 
 /// Most layers of a model: the largest published encoders have fewer than a hundred.
 const MAX_LAYERS: usize = 1024;
@@ -25,21 +30,23 @@ pub(crate) struct Config {
 
 pub(crate) enum Family {
     Bert(BertConfig),
+    Llama(LlamaConfig),
     Mlp(MlpConfig),
 }
 
 impl Config {
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, LoadError> {
+    pub(crate) fn parse(json: &[u8], tokenizer: Option<&[u8]>) -> Result<Self, LoadError> {
         let kind: Kind = serde_json::from_slice(json).map_err(LoadError::Config)?;
         let family = match kind.model_type.as_str() {
             "bert" => Family::Bert(BertConfig::parse(json)?),
+            "llama" => {
+                let family = Family::Llama(LlamaConfig::parse(json)?);
+                let labels = token_labels(json, tokenizer)?;
+                return Ok(Self { labels, family });
+            }
             "mlp" => Family::Mlp(MlpConfig::parse(json)?),
             found => {
-                return Err(LoadError::Unsupported {
-                    setting: "model_type",
-                    found: found.to_owned(),
-                    supported: "bert, mlp",
-                });
+                return Err(unsupported("model_type", found, "bert, llama, mlp"));
             }
         };
         Ok(Self {
@@ -47,6 +54,25 @@ impl Config {
             family,
         })
     }
+}
+
+fn unsupported(setting: &'static str, found: impl ToString, supported: &'static str) -> LoadError {
+    LoadError::Unsupported {
+        setting,
+        found: found.to_string(),
+        supported,
+    }
+}
+
+/// The answers of a language model are its tokens.
+fn token_labels(json: &[u8], tokenizer: Option<&[u8]>) -> Result<Vec<String>, LoadError> {
+    let tokenizer = tokenizer.ok_or(LoadError::NoTokenizer)?;
+    let layer = OutputLayer::read(json, Some(tokenizer)).map_err(LoadError::Answers)?;
+    Ok(layer
+        .heads
+        .into_iter()
+        .flat_map(|head| head.labels)
+        .collect())
 }
 
 /// `id2label` has the keys "0" to "n − 1".
@@ -70,11 +96,7 @@ impl Activation {
         match name {
             "gelu" => Ok(Self::Gelu),
             "relu" => Ok(Self::Relu),
-            found => Err(LoadError::Unsupported {
-                setting: "hidden_act",
-                found: found.to_owned(),
-                supported: "gelu, relu",
-            }),
+            found => Err(unsupported("hidden_act", found, "gelu, relu")),
         }
     }
 }
@@ -164,14 +186,21 @@ impl BertConfig {
     }
 }
 
+impl BertConfig {
+    /// Of longer texts the first tokens are read, as in training.
+    pub(crate) fn text(&self) -> TextLimits {
+        TextLimits {
+            vocabulary: self.vocabulary,
+            max_tokens: self.max_tokens,
+            keeps_end: false,
+        }
+    }
+}
+
 fn check_positions(kind: Option<&str>) -> Result<(), LoadError> {
     match kind {
         None | Some("absolute") => Ok(()),
-        Some(found) => Err(LoadError::Unsupported {
-            setting: "position_embedding_type",
-            found: found.to_owned(),
-            supported: "absolute",
-        }),
+        Some(found) => Err(unsupported("position_embedding_type", found, "absolute")),
     }
 }
 
@@ -180,11 +209,11 @@ impl Pooling {
         match name {
             None => Ok(Self::Pooler),
             Some("mean_l2") => Ok(Self::MeanL2),
-            Some(found) => Err(LoadError::Unsupported {
-                setting: "classifier_pooling",
-                found: found.to_owned(),
-                supported: "mean_l2, or no such member",
-            }),
+            Some(found) => Err(unsupported(
+                "classifier_pooling",
+                found,
+                "mean_l2, or no such member",
+            )),
         }
     }
 }

@@ -32,6 +32,22 @@ impl Dense {
         })
     }
 
+    /// The same with a width of its own for each layer, and a bias for none.
+    pub(crate) fn without_bias(
+        parts: &[(Tensors<'_>, usize)],
+        width_in: usize,
+    ) -> Result<Self, LoadError> {
+        let weight = |(part, width_out): &(Tensors<'_>, usize)| {
+            part.take_values("weight", &[*width_out, width_in])
+        };
+        let weights = parts.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
+        let width_out = parts.iter().map(|(_, width_out)| width_out).sum();
+        Ok(Self {
+            weights: PackedWeights::new(&weights, width_in),
+            bias: vec![0.0; width_out],
+        })
+    }
+
     pub(crate) fn width_out(&self) -> usize {
         self.bias.len()
     }

@@ -43,6 +43,36 @@ pub(crate) fn layer_norm(arch: Arch, weight: &[f32], bias: &[f32], epsilon: f32,
     });
 }
 
+/// Each row of `x` scaled to a mean square of 1 and by `weight`.
+pub(crate) fn rms_norm(arch: Arch, weight: &[f32], epsilon: f32, x: &[f32]) -> Vec<f32> {
+    let mut normed = x.to_vec();
+    arch.dispatch(|| {
+        for row in normed.chunks_exact_mut(weight.len()) {
+            let mean = sum(row, |value| value * value) / row.len() as f32;
+            let scale = 1.0 / (mean + epsilon).sqrt();
+            for (value, weight) in row.iter_mut().zip(weight) {
+                *value = *value * scale * weight;
+            }
+        }
+    });
+    normed
+}
+
+/// SiLU of the first `width` values of each row of `x` times the `width` after them.
+pub(crate) fn gate(arch: Arch, width: usize, x: &[f32]) -> Vec<f32> {
+    let mut gated = vec![0.0; x.len() / 2];
+    arch.dispatch(|| {
+        let rows = gated.chunks_exact_mut(width).zip(x.chunks_exact(2 * width));
+        for (gated, row) in rows {
+            let (gate, up) = row.split_at(width);
+            for ((out, gate), up) in gated.iter_mut().zip(gate).zip(up) {
+                *out = silu(*gate) * up;
+            }
+        }
+    });
+    gated
+}
+
 /// Softmax of each row of `width` values.
 pub(crate) fn softmax(arch: Arch, width: usize, x: &mut [f32]) {
     arch.dispatch(|| {
@@ -158,6 +188,18 @@ fn relu(x: f32) -> f32 {
     if x > 0.0 { x } else { x * 0.0 }
 }
 
+/// x / (1 + e^−x).
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    let e = exp(-x.abs());
+    let larger = x / (1.0 + e);
+    if x < 0.0 { larger * e } else { larger }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,6 +238,24 @@ mod tests {
         }
 
         #[test]
+        fn silu_equals_its_definition(x in -80.0_f32..80.0) {
+            let wide = f64::from(x);
+            let expected = wide / (1.0 + (-wide).exp());
+            prop_assert!((f64::from(silu(x)) - expected).abs() <= 1e-6 * (1.0 + expected.abs()));
+        }
+
+        #[test]
+        fn rms_norm_rows_are_those_of_f64(row in prop::collection::vec(-30.0_f32..30.0, 1..70)) {
+            let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+            let scale = 1.0 / (squares / row.len() as f64 + 1e-5).sqrt();
+            let found = rms_norm(Arch::new(), &vec![0.5; row.len()], 1e-5, &row);
+            for (found, value) in found.iter().zip(&row) {
+                let expected = f64::from(*value) * scale * 0.5;
+                prop_assert!((f64::from(*found) - expected).abs() <= 1e-5);
+            }
+        }
+
+        #[test]
         fn softmax_rows_are_those_of_f64(row in prop::collection::vec(-30.0_f32..30.0, 1..70)) {
             let powers: Vec<f64> = row.iter().map(|value| f64::from(*value).exp()).collect();
             let sum: f64 = powers.iter().sum();
@@ -220,6 +280,13 @@ mod tests {
             }
             let mut x = [1.0; 19];
             x[3] = spoiled;
+            let normed = rms_norm(Arch::new(), &[1.0; 19], 1e-5, &x);
+            assert!(
+                normed.iter().any(|value| !value.is_finite()),
+                "rms norm {spoiled}"
+            );
+            let gated = gate(Arch::new(), 1, &[spoiled, 1.0]);
+            assert!(!gated[0].is_finite(), "gate {spoiled}");
             layer_norm(Arch::new(), &[1.0; 19], &[0.0; 19], 1e-12, &mut x);
             assert!(
                 x.iter().all(|value| !value.is_finite()),

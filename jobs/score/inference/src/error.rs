@@ -29,13 +29,16 @@ pub enum LoadError {
     #[error("tokenizer.json cannot be read")]
     Tokenizer(#[source] tokenizers::Error),
     /// The tokenizer knows more words than the model.
-    #[error("tokenizer.json has {tokenizer} word pieces, the model embeds {model}")]
+    #[error("tokenizer.json numbers {tokenizer} word pieces, the model embeds {model}")]
     Vocabulary {
-        /// Entries of the tokenizer.
+        /// The tokenizer's highest token id, and one.
         tokenizer: usize,
         /// Rows of the embedding.
         model: usize,
     },
+    /// Tokens that name no answers of a language model.
+    #[error("the model's answers cannot be named")]
+    Answers(#[source] sealift_output_layer::ConfigError),
     /// A tensor that the architecture needs.
     #[error("tensor `{0}` is missing")]
     Missing(String),

@@ -6,16 +6,20 @@
 //! alone.
 
 mod attention;
+mod batches;
 mod bert;
 mod body;
+mod causal_attention;
 mod config;
 mod dense;
 mod elementwise;
 mod error;
+mod llama;
 mod matrix;
 mod mlp;
 mod model;
 mod packed;
+mod rotary;
 mod tensor_source;
 mod text;
 

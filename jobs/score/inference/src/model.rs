@@ -27,8 +27,12 @@ impl Model {
         tensors: &dyn TensorSource,
     ) -> Result<Self, LoadError> {
         let body = Body::load(config, tokenizer, tensors)?;
-        let head = Tensors::new(tensors).under("classifier");
-        let head = output_layer(&head, [body.labels().len(), body.width()])?;
+        let tensors = Tensors::new(tensors);
+        let shape = [body.labels().len(), body.width()];
+        let head = match body.language_head() {
+            Some(name) => Linear::new(tensors.take(name, &shape)?, None),
+            None => output_layer(&tensors.under("classifier"), shape)?,
+        };
         Ok(Self { body, head })
     }
 

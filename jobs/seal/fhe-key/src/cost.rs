@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use sealift_fhe_layer::{
-    EncryptedLayer, EncryptedRow, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder,
-    ParameterSet, RING_DIMENSION, ScaleRange,
+    EncryptedLayer, EncryptedRow, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder, ParameterSet,
+    RING_DIMENSION, ScaleRange,
 };
 
 use crate::keys::{EncryptError, KeyError, LayerKeys, PlainLayer};

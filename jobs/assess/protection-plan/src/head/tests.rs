@@ -13,6 +13,8 @@ const TWO: &str = r#"{"id2label":{"0":"no","1":"yes"}}"#;
 const HEADS: &str = r#"{"heads":[{"name":"topic","id2label":{"0":"a","1":"b","2":"c"}},
     {"name":"mood","id2label":{"0":"d","1":"e"}}]}"#;
 
+const TOKENIZER: &[u8] = br#"{"model":{"vocab":{"a":0,"b":1}}}"#;
+
 /// A model of F32 zeros beside one hidden layer.
 struct Zeros(TempDir);
 
@@ -40,7 +42,7 @@ impl Zeros {
 
     fn plan(&self, config: &str, head: HeadProtection) -> Result<PlanFile, ModelError> {
         let source = SourceModel::open(self.0.path()).unwrap();
-        Model::from_config(config.as_bytes())?.plan(&source, head)
+        Model::read(config.as_bytes(), Some(TOKENIZER))?.plan(&source, head)
     }
 
     fn refused(&self, config: &str) -> String {
@@ -85,7 +87,7 @@ fn several_heads_are_planned_as_one_layer() {
     );
     assert_eq!(plan.output_protection(), Ok(Protection::Fhe));
     let source = SourceModel::open(model.0.path()).unwrap();
-    let cost = Model::from_config(HEADS.as_bytes()).unwrap();
+    let cost = Model::read(HEADS.as_bytes(), None).unwrap();
     let cost = cost.encrypted_cost(&source).unwrap();
     assert_eq!((cost.d_in, cost.d_out), (8, 5));
 }
@@ -152,4 +154,27 @@ fn more_outputs_than_a_layer_has_blocks_for_are_refused_by_the_planner() {
     let model = Zeros::new(&[("classifier.weight", &[rows, 1])]);
     let refused = model.refused(&config);
     assert!(refused.contains("at most 262144"), "{refused}");
+}
+
+const EMBEDDINGS: &str = "model.embed_tokens.weight";
+
+#[test]
+fn the_head_of_a_language_model_is_planned_under_its_own_name() {
+    let model = Zeros::new(&[("lm_head.weight", &[3, 8]), (EMBEDDINGS, &[3, 8])]);
+    let config = r#"{"model_type":"llama","vocab_size":3}"#;
+    let plan = model.plan(config, HeadProtection::Fhe).unwrap();
+    assert_eq!(fhe(&plan), ["lm_head.weight"]);
+    assert_eq!(plan.output.heads[0].labels, ["a", "b", "<2>"]);
+}
+
+#[test]
+fn a_head_that_is_the_embedding_too_is_sealed_and_never_encrypted() {
+    let model = Zeros::new(&[(EMBEDDINGS, &[3, 8])]);
+    let config = r#"{"model_type":"llama","vocab_size":3,"tie_word_embeddings":true}"#;
+    let refused = model.refused(config);
+    assert!(refused.contains("`tie_word_embeddings`"), "{refused}");
+    assert!(refused.contains("head: sealed"), "{refused}");
+    let plan = model.plan(config, HeadProtection::Sealed).unwrap();
+    assert_eq!(plan.counts().sealed, 2);
+    assert_eq!(plan.output.heads[0].weight, EMBEDDINGS);
 }

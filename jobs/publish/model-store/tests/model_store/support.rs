@@ -11,8 +11,8 @@ use sealift_encrypted_batch::OutputPolicy;
 use sealift_model_store::{ModelStore, PublishProgress, PublishedVersion, StoreError};
 use sealift_sealed_model::{
     FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
-    RangeRead, Rotation, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel, TensorPlan,
-    VerifiedManifest, VersionFacts, seal_version,
+    RangeRead, Rotation, SealOptions, SealRequest, SealedVersion, SealingKeys, SourceModel,
+    TensorPlan, VerifiedManifest, VersionFacts, seal_version,
 };
 use sealift_signed_document::{Digest, SecretBytes, SigningKey};
 use sealift_wrapped_key::Kek;

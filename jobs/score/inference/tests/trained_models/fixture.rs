@@ -5,8 +5,12 @@ use std::{fs, path::PathBuf};
 use safetensors::SafeTensors;
 use sealift_inference::{Body, Input, Model};
 use serde::Deserialize;
+use serde_json::Value;
 
 pub(crate) const TINY_BERT: &str = "tiny-bert-sentiment";
+/// A decoder, whose output layer has another name than a classifier's.
+pub(crate) const TINY_LLAMA: &str = "tiny-llama";
+/// Models with a `classifier`.
 pub(crate) const ALL: [&str; 4] = [
     TINY_BERT,
     "breast-cancer-mlp",
@@ -48,6 +52,13 @@ impl Fixture {
                 .map(|line| serde_json::from_str(line).unwrap())
                 .collect(),
         }
+    }
+
+    /// Changes a setting of `config.json`.
+    pub(crate) fn configure(&mut self, setting: &str, value: Value) {
+        let mut config: Value = serde_json::from_slice(&self.config).unwrap();
+        config[setting] = value;
+        self.config = config.to_string().into_bytes();
     }
 
     pub(crate) fn source(&self) -> SafeTensors<'_> {

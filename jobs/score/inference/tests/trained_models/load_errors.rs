@@ -246,7 +246,7 @@ fn a_configuration_with_one_member_spoiled_is_refused() {
         (
             "vocab_size",
             json!(2_999),
-            "tokenizer.json has 3000 word pieces",
+            "tokenizer.json numbers 3000 word pieces",
         ),
     ];
     let fixture = Fixture::read(TINY_BERT);

@@ -5,6 +5,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod decoder;
 mod expected_logits;
 mod fixture;
 mod load_errors;
