@@ -169,6 +169,7 @@ fn a_lost_attempt_goes_on_only_with_the_very_folder_whose_keys_arrived() {
 
 fn status(state: VersionState, manifest_sha256: Digest) -> VersionStatus {
     VersionStatus {
+        revision: 0,
         version: "v1".parse().unwrap(),
         serial: 7,
         manifest_sha256,
