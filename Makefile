@@ -33,7 +33,7 @@ check:
 
 # Figures go to target/bench/results.json; ONLY=concrete-ml, cost, demo, encoder, fhe, scoring or seal picks one.
 bench:
-	@scripts/require.sh build
+	@scripts/require.sh build bench
 	cargo build --release --locked --workspace --bins
 	target/release/sealift-bench $(ONLY)
 

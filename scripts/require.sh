@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks for what building or testing needs, installs what Debian has, and says so.
-# Usage: require.sh build|test ...
+# Usage: require.sh build|test|bench ...
 set -euo pipefail
 
 as_root() {
@@ -36,8 +36,14 @@ for purpose in "$@"; do
             need npm npm
             python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
             ;;
+        bench)
+            # What sealing is measured against: OpenSSL's AES, and packages of PyPI.
+            need openssl openssl
+            need python3 python3
+            python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
+            ;;
         *)
-            echo "usage: require.sh build|test ..." >&2
+            echo "usage: require.sh build|test|bench ..." >&2
             exit 2
             ;;
     esac

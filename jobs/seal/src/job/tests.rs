@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use sealift_protection_plan::{HeadProtection, Model};
 use sealift_sealed_model::{FetchedVersion, FolderFiles, PinnedVersion};
 
 use super::*;
@@ -64,25 +65,17 @@ impl Owner {
 
 /// Embeddings as they are, all else sealed.
 fn plan_of(model: &ModelFolder) -> Vec<u8> {
-    let planned = |name: &str| {
-        let plain = name.contains("embeddings");
-        serde_json::json!({
-            "protection": if plain { "plain" } else { "sealed" },
-            "role": "weight",
-        })
-    };
-    let tensors: serde_json::Map<_, _> = model
-        .source()
-        .tensors()
-        .map(|tensor| (tensor.entry.name.clone(), planned(&tensor.entry.name)))
-        .collect();
-    let plan = serde_json::json!({
-        "format": "sealift.plan.v1",
-        "head": "classifier",
-        "labels": ["negative", "positive"],
-        "tensors": tensors,
-    });
-    plan.to_string().into_bytes()
+    let config = model.file("config.json").unwrap().unwrap();
+    let planner = Model::from_config(&config).unwrap();
+    let mut plan = planner
+        .plan(model.source(), HeadProtection::Sealed)
+        .unwrap();
+    for (name, tensor) in &mut plan.tensors {
+        if name.contains("embeddings") {
+            tensor.protection = Protection::Plain;
+        }
+    }
+    plan.to_bytes().unwrap()
 }
 
 #[test]

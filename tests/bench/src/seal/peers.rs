@@ -47,6 +47,10 @@ impl CryptoTensors {
         self.run("open", &[&sealed.to_owned()])
     }
 
+    #[expect(
+        clippy::unused_self,
+        reason = "the value says that the package is installed"
+    )]
     fn run(&self, task: &str, paths: &[&PathBuf]) -> Result<Measured> {
         let mut command = Command::new("tests/bench/peers/cryptotensors.sh");
         let output = succeed(command.arg(task).args(paths))?;
