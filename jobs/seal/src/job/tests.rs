@@ -66,7 +66,7 @@ impl Owner {
 /// Embeddings as they are, all else sealed.
 fn plan_of(model: &ModelFolder) -> Vec<u8> {
     let config = model.file("config.json").unwrap().unwrap();
-    let planner = Model::from_config(&config).unwrap();
+    let planner = Model::read(&config, None).unwrap();
     let mut plan = planner
         .plan(model.source(), HeadProtection::Sealed)
         .unwrap();
