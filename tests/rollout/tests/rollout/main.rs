@@ -18,6 +18,7 @@ mod emulators;
 mod end_to_end;
 mod harness;
 mod kills;
+mod language_models;
 mod lifecycle;
 mod schema;
 mod stock_age;

@@ -24,6 +24,12 @@ pub(crate) const TINY_BERT: Model = Model {
     definition: "sentiment-rollout.yaml",
 };
 
+/// Two layers of a Llama decoder with 3,000 tokens, 8 texts or more.
+pub(crate) const TINY_LLAMA: Model = Model {
+    name: "tiny-llama",
+    definition: "sentiment-rollout.yaml",
+};
+
 /// A sealed batch, and what its rows should become.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
