@@ -67,9 +67,10 @@ impl Model {
 /// if there is one.
 fn output_layer(tensors: &Tensors<'_>, shape: [usize; 2]) -> Result<Linear, LoadError> {
     let weight = tensors.take_matrix("weight", shape)?;
-    let bias = match tensors.has("bias") {
-        true => Some(tensors.take("bias", &shape[..1])?),
-        false => None,
+    let bias = if tensors.has("bias") {
+        Some(tensors.take("bias", &shape[..1])?)
+    } else {
+        None
     };
     Ok(Linear::new(weight, bias))
 }

@@ -141,6 +141,10 @@ struct Bodies<'a> {
 }
 
 impl Bodies<'_> {
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled once per vector width, in its caller"
+    )]
     #[inline(always)]
     fn of(self, sum: i64) -> u64 {
         sum.cast_unsigned() << self.dropped_bits
@@ -152,6 +156,10 @@ const EXPONENT: f64 = 4_503_599_627_370_496.0;
 const HALF: u64 = 1 << (LOG2_MODULUS - 1);
 
 /// body − product modulo q, in [-q/2, q/2). Exact: it has 48 bits.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn phase(body: u64, product: u64) -> f64 {
     let raised = (body.wrapping_sub(product) & MODULUS_MASK) ^ HALF;
@@ -181,6 +189,10 @@ impl Decoder {
     }
 
     /// The integer nearest to phase/Δ for a phase in ±2^47; halves go up.
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled once per vector width, in its caller"
+    )]
     #[inline(always)]
     fn decode(&self, phase: f64) -> f64 {
         let estimate = (phase * self.inverse + ROUND) - ROUND;

@@ -67,6 +67,10 @@ pub(crate) fn rescale(
 /// The multiple of `unit` nearest to y, both integers; halves go up.
 ///
 /// Both stay below 2^50, so the floating quotient is on the right side of every integer.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn on_grid(y: f64, unit: f64) -> f64 {
     ((y + (unit * 0.5).floor()) / unit).floor() * unit

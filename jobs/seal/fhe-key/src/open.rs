@@ -100,7 +100,16 @@ fn all_within(sums: &Sums, bound: i128) -> bool {
     sums.is_empty() || (-bound <= i128::from(least) && i128::from(greatest) <= bound)
 }
 
+#[cfg(test)]
 impl<'a> CheckedRows<'a> {
+    /// Rows that nobody checked, to show what the check is for.
+    pub(crate) fn unchecked(secrets: &'a LayerSecrets, row: &'a EncryptedRow) -> Self {
+        let rows = slice::from_ref(row);
+        Self { secrets, rows }
+    }
+}
+
+impl CheckedRows<'_> {
     /// Decrypts, rounding each phase to a multiple of Δ, and gives `take` the logits of one row
     /// after the other: y_k · row scale · s + bias, with y_k first rounded to `grid`, if any.
     ///
@@ -132,13 +141,6 @@ impl<'a> CheckedRows<'a> {
             });
         });
         decrypted.map(|()| Opened { integers })
-    }
-
-    /// Rows that nobody checked, to show what the check is for.
-    #[cfg(test)]
-    pub(crate) fn unchecked(secrets: &'a LayerSecrets, row: &'a EncryptedRow) -> Self {
-        let rows = slice::from_ref(row);
-        Self { secrets, rows }
     }
 
     /// The integers of the first row.

@@ -155,6 +155,10 @@ impl Multiplication {
 }
 
 /// The integers nearest to two parts, the higher above the lower, modulo q.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn joined(low: f64, high: f64) -> u64 {
     let integer = |value: f64| (value + INTEGER).to_bits().wrapping_sub(INTEGER.to_bits());
@@ -165,6 +169,10 @@ fn joined(low: f64, high: f64) -> u64 {
 }
 
 /// Folds the words of a polynomial, each made a number by `number`, and twists them.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
 #[inline(always)]
 fn twisted(words: &[u64], twist: &[c64], points: &mut [c64], number: impl Fn(u64) -> f64) {
     let (first, second) = words.split_at(POINTS);

@@ -182,7 +182,7 @@ mod tests {
             guest_us_per_row: 1.5,
             key_manager_us_per_row: 2.0,
         };
-        let printed = rows(&[layer.clone()]);
+        let printed = rows(std::slice::from_ref(&layer));
         assert_eq!(printed.len(), 2);
         assert_eq!(printed[1][3], "3.8 KiB");
         let known = Cost::Layers(vec![layer]);
