@@ -6,12 +6,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod order;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod words;
 
 use std::num::NonZeroUsize;
 
+use self::order::{panel_groups, runs};
 #[cfg(target_arch = "x86_64")]
 use crate::limbs::WORD_OUTPUTS;
 use crate::limbs::{LANE_INPUTS, LANE_OUTPUTS, Lane, LimbMatrix};
@@ -124,24 +126,35 @@ impl Kernel {
         batch: &PackedBatch,
         rows: &mut [&mut [W]],
     ) {
-        let blocks = rows
-            .first()
-            .map_or(0, |row| row.len().div_ceil(LANE_OUTPUTS));
+        let outputs = rows.first().map_or(0, |row| row.len());
         let mut part = Part {
             rows,
             from: 0,
             products: [Products::ZERO; MOST_ITEMS],
         };
-        for block in 0..blocks {
-            let lanes = matrix.lanes(first + block);
-            part.from = block * LANE_OUTPUTS;
-            for group in &batch.groups {
-                match group {
-                    Group::One(x) => self.run_group::<L, 1, W>(lanes, x, &mut part),
-                    Group::Two(x) => self.run_group::<L, 2, W>(lanes, x, &mut part),
-                    Group::Four(x) => self.run_group::<L, 4, W>(lanes, x, &mut part),
-                    Group::Six(x) => self.run_group::<L, 6, W>(lanes, x, &mut part),
+        let blocks = outputs.div_ceil(LANE_OUTPUTS);
+        for run in runs(blocks, matrix.lane_bytes()) {
+            for panel in batch.panels() {
+                for block in run.clone() {
+                    part.from = block * LANE_OUTPUTS;
+                    self.run_panel::<L, W>(matrix.lanes(first + block), panel, &mut part);
                 }
+            }
+        }
+    }
+
+    fn run_panel<const L: usize, W: Word>(
+        self,
+        lanes: &[Lane],
+        panel: &[Group],
+        part: &mut Part<'_, '_, W>,
+    ) {
+        for group in panel {
+            match group {
+                Group::One(x) => self.run_group::<L, 1, W>(lanes, x, part),
+                Group::Two(x) => self.run_group::<L, 2, W>(lanes, x, part),
+                Group::Four(x) => self.run_group::<L, 4, W>(lanes, x, part),
+                Group::Six(x) => self.run_group::<L, 6, W>(lanes, x, part),
             }
         }
     }
@@ -267,6 +280,8 @@ enum Group {
 /// A batch cut into groups, the largest first.
 struct PackedBatch {
     groups: Vec<Group>,
+    /// Groups that are multiplied with a block before the next block is.
+    panel_groups: usize,
 }
 
 impl PackedBatch {
@@ -283,7 +298,15 @@ impl PackedBatch {
             groups.push(group);
             first += items;
         }
-        Self { groups }
+        let item_bytes = xs.first().map_or(0, |x| x.len());
+        Self {
+            groups,
+            panel_groups: panel_groups(most * item_bytes),
+        }
+    }
+
+    fn panels(&self) -> impl Iterator<Item = &[Group]> {
+        self.groups.chunks(self.panel_groups)
     }
 }
 

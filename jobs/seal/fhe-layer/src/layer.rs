@@ -60,7 +60,8 @@ impl EncryptedLayer {
                 .check_activation(x)
                 .map_err(|source| EvaluationError::Activation { item, source })?;
         }
-        self.bodies.sums(xs, threads, sums);
+        let products = self.bodies.d_in() * self.bodies.d_out() * xs.len();
+        self.bodies.sums(xs, worthwhile(threads, products), sums);
         Ok(())
     }
 
@@ -84,6 +85,15 @@ impl EncryptedLayer {
         });
         Ok(rows.collect())
     }
+}
+
+/// Products that take as long as it takes to start a thread, and a few times more: some 300 µs.
+const THREAD_PRODUCTS: usize = 4 << 20;
+
+/// At most `threads`, each with enough to do.
+fn worthwhile(threads: NonZeroUsize, products: usize) -> NonZeroUsize {
+    let most = NonZeroUsize::new(products / THREAD_PRODUCTS);
+    most.map_or(NonZeroUsize::MIN, |most| most.min(threads))
 }
 
 /// Reads a body tensor piece by piece, in order, straight into the kernel's planes.

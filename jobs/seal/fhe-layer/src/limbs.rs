@@ -118,6 +118,16 @@ impl LimbMatrix {
         }
     }
 
+    /// Bytes of the lanes of one block of 16 outputs.
+    pub(crate) fn lane_bytes(&self) -> usize {
+        self.d_in.div_ceil(LANE_INPUTS) * self.planes * size_of::<Lane>()
+    }
+
+    /// Bytes of the half lanes of one block of eight outputs.
+    pub(crate) fn half_lane_bytes(&self) -> usize {
+        self.d_in.div_ceil(WORD_STEP_INPUTS) * self.planes * size_of::<HalfLane>()
+    }
+
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         match &self.limbs {

@@ -8,15 +8,22 @@
 pub(super) mod avx2;
 
 use super::Word;
+use super::order::panel_groups;
 use crate::limbs::{WORD_OUTPUTS, WORD_STEP_INPUTS};
 
 /// Steps whose products an i32 accumulator takes: 504 inputs, 504·2^15·2^7 < 2^31. An x of -128
 /// is thus no danger either.
 const MOST_STEPS: usize = 126;
 
+/// Bytes of the steps that all items of a panel pass before the next steps: with the panel they
+/// fill a first-level cache of 32 KiB.
+const PART_BYTES: usize = 20 << 10;
+
 /// A batch cut into groups of nearly the same size: a small last group would be a slow one.
 pub(super) struct Batch {
     groups: Vec<Group>,
+    /// Groups that are multiplied with a block before the next block is.
+    panel_groups: usize,
 }
 
 /// Items that are multiplied together: each limb that is loaded is used for all of them.
@@ -32,16 +39,24 @@ pub(super) struct Group {
 impl Batch {
     /// Packs items for a matrix of `planes` bytes.
     pub(super) fn new(xs: &[&[i8]], planes: usize) -> Self {
-        let groups = xs.len().div_ceil(most_items(planes));
-        let bound = |group: usize| group * xs.len() / groups;
+        let count = xs.len().div_ceil(most_items(planes));
+        let bound = |group: usize| group * xs.len() / count;
+        let groups: Vec<Group> = (0..count)
+            .map(|group| {
+                let first = bound(group);
+                Group::new(&xs[first..bound(group + 1)], first)
+            })
+            .collect();
+        let largest = groups.iter().map(|group| size_of_val(&group.pairs[..]));
+        let panel_groups = panel_groups(largest.max().unwrap_or(0));
         Self {
-            groups: (0..groups)
-                .map(|group| {
-                    let first = bound(group);
-                    Group::new(&xs[first..bound(group + 1)], first)
-                })
-                .collect(),
+            groups,
+            panel_groups,
         }
+    }
+
+    fn panels(&self) -> impl Iterator<Item = &[Group]> {
+        self.groups.chunks(self.panel_groups)
     }
 }
 
@@ -61,6 +76,10 @@ impl Group {
         }
         let sums = xs.iter().map(|x| Sums::of_offsets(x)).collect();
         Self { first, sums, pairs }
+    }
+
+    fn starting_sums(&self) -> impl Iterator<Item = Sums> {
+        self.sums.iter().copied()
     }
 }
 

@@ -110,6 +110,18 @@ fn every_tail_of_inputs_outputs_and_items_is_exact() {
     }
 }
 
+/// More blocks and items than are multiplied in one go.
+#[test]
+fn layers_and_batches_larger_than_the_caches_are_exact() {
+    let (d_in, d_out, planes) = (600, 230, 5);
+    let body: Vec<u8> = (0..d_in * d_out * planes)
+        .map(|i| (i * 131 + i / 251) as u8)
+        .collect();
+    let item = |m: usize| (0..d_in).map(move |j| ((m * 31 + j * 7) % 255) as u8 as i8);
+    let xs: Vec<Vec<i8>> = (0..70).map(|m| item(m).collect()).collect();
+    assert_kernels_agree(&body, (d_in, d_out, planes), &xs);
+}
+
 /// 0, 2^15 and 2^16 − 1 in every limb are the extremes of limbs less 2^15; -128 is more than a
 /// layer accepts, but a matrix promises exact sums for it too. The widths are where a kernel of
 /// 16-bit limbs begins another run.

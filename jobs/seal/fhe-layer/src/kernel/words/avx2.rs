@@ -6,7 +6,8 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{Batch, Group, MOST_STEPS, Sums, Word};
+use super::{Batch, Group, MOST_STEPS, PART_BYTES, Sums, Word};
+use crate::kernel::order::runs;
 use crate::limbs::{HalfLane, LimbMatrix, WORD_OUTPUTS};
 
 /// Writes the sums of the blocks of eight outputs from `first` that `rows` have room for.
@@ -18,58 +19,73 @@ pub(in crate::kernel) fn run<W: Word>(
     rows: &mut [&mut [W]],
 ) {
     let outputs = rows.first().map_or(0, |row| row.len());
-    for (block, from) in (0..outputs).step_by(WORD_OUTPUTS).enumerate() {
-        let half_lanes = matrix.half_lanes(first + block);
-        let to = (&mut *rows, from);
-        match matrix.planes() {
-            4 => run_block::<4, 2, W>(half_lanes, batch, to),
-            5 => run_block::<5, 3, W>(half_lanes, batch, to),
-            6 => run_block::<6, 3, W>(half_lanes, batch, to),
-            planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
+    let blocks = outputs.div_ceil(WORD_OUTPUTS);
+    let mut sums = Vec::new();
+    for run in runs(blocks, matrix.half_lane_bytes()) {
+        for panel in batch.panels() {
+            for block in run.clone() {
+                sums.clear();
+                sums.extend(panel.iter().flat_map(Group::starting_sums));
+                let half_lanes = matrix.half_lanes(first + block);
+                match matrix.planes() {
+                    4 => run_block::<4, 2>(half_lanes, panel, &mut sums),
+                    5 => run_block::<5, 3>(half_lanes, panel, &mut sums),
+                    6 => run_block::<6, 3>(half_lanes, panel, &mut sums),
+                    planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
+                }
+                let rows = rows[panel[0].first..].iter_mut();
+                for (row, sums) in rows.zip(&sums) {
+                    sums.write(&mut row[block * WORD_OUTPUTS..]);
+                }
+            }
         }
     }
 }
 
+/// Adds the products of one block to `sums`, one for each item of the panel.
+///
+/// All items pass one part of the steps before the next: it stays in the first-level cache.
 #[target_feature(enable = "avx2")]
-fn run_block<const L: usize, const P: usize, W: Word>(
+fn run_block<const L: usize, const P: usize>(
     block: &[HalfLane],
-    batch: &Batch,
-    (rows, from): (&mut [&mut [W]], usize),
-) {
-    for group in &batch.groups {
-        let to = (&mut rows[group.first..], from);
-        match group.sums.len() {
-            1 => run_group::<L, P, 1, W>(block, group, to),
-            2 => run_group::<L, P, 2, W>(block, group, to),
-            3 => run_group::<L, P, 3, W>(block, group, to),
-            4 => run_group::<L, P, 4, W>(block, group, to),
-            5 => run_group::<L, P, 5, W>(block, group, to),
-            6 => run_group::<L, P, 6, W>(block, group, to),
-            items => unreachable!("a group has 1 to 6 items, not {items}"),
-        }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn run_group<const L: usize, const P: usize, const M: usize, W: Word>(
-    block: &[HalfLane],
-    group: &Group,
-    (rows, from): (&mut [&mut [W]], usize),
+    panel: &[Group],
+    sums: &mut [Sums],
 ) {
     let (block, _) = block.as_chunks::<L>();
-    let (inputs, _) = group.pairs.as_chunks::<M>();
-    let (inputs, _) = inputs.as_chunks::<2>();
-    let mut sums: [Sums; M] = std::array::from_fn(|m| group.sums[m]);
-    let steps = block.len().div_ceil(block.len().div_ceil(MOST_STEPS));
-    for (block, inputs) in block.chunks(steps).zip(inputs.chunks(steps)) {
-        let mut limbs = [[_mm256_setzero_si256(); P]; M];
-        accumulate(block, inputs, &mut limbs);
-        for (sums, limbs) in sums.iter_mut().zip(limbs) {
-            sums.add::<L, P>(&limbs.map(integers));
+    let most = MOST_STEPS.min(PART_BYTES / size_of::<[HalfLane; L]>());
+    let steps = block.len().div_ceil(block.len().div_ceil(most));
+    for (part, block) in block.chunks(steps).enumerate() {
+        let first = part * steps;
+        let mut rest = &mut *sums;
+        for group in panel {
+            let (sums, others) = rest.split_at_mut(group.sums.len());
+            match sums.len() {
+                1 => run_group::<L, P, 1>(block, (group, first), sums),
+                2 => run_group::<L, P, 2>(block, (group, first), sums),
+                3 => run_group::<L, P, 3>(block, (group, first), sums),
+                4 => run_group::<L, P, 4>(block, (group, first), sums),
+                5 => run_group::<L, P, 5>(block, (group, first), sums),
+                6 => run_group::<L, P, 6>(block, (group, first), sums),
+                items => unreachable!("a group has 1 to 6 items, not {items}"),
+            }
+            rest = others;
         }
     }
-    for (row, sums) in rows.iter_mut().zip(&sums) {
-        sums.write(&mut row[from..]);
+}
+
+/// The steps of a part, from step `first` of the group's inputs.
+#[target_feature(enable = "avx2")]
+fn run_group<const L: usize, const P: usize, const M: usize>(
+    steps: &[[HalfLane; L]],
+    (group, first): (&Group, usize),
+    sums: &mut [Sums],
+) {
+    let (inputs, _) = group.pairs.as_chunks::<M>();
+    let (inputs, _) = inputs.as_chunks::<2>();
+    let mut limbs = [[_mm256_setzero_si256(); P]; M];
+    accumulate(steps, &inputs[first..], &mut limbs);
+    for (sums, limbs) in sums.iter_mut().zip(limbs) {
+        sums.add::<L, P>(&limbs.map(integers));
     }
 }
 
