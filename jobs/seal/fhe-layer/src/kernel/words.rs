@@ -1,15 +1,18 @@
-//! Products of 16-bit limbs, as `vpmaddwd` multiplies them.
+//! Products of 16-bit limbs, as `vpmaddwd` and `smlal` multiply them.
 //!
 //! Bytes would have to be widened at every load. Limbs of 16 bits need only L/2 multiplications
 //! where L bytes need L, take the same memory, and the odd byte plane is widened once for all
 //! items of a group. The limbs of an unsigned integer are stored less 2^15, so that they are
 //! signed; what that takes off, 2^15·Σ_j x_j per limb, is added once per output.
 
+#[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 
 use super::Word;
-use super::order::panel_groups;
-use crate::limbs::{WORD_OUTPUTS, WORD_STEP_INPUTS};
+use super::order::{panel_groups, runs};
+use crate::limbs::{HalfLane, LimbMatrix, WORD_OUTPUTS, WORD_STEP_INPUTS};
 
 /// Steps whose products an i32 accumulator takes: 504 inputs, 504·2^15·2^7 < 2^31. An x of -128
 /// is thus no danger either.
@@ -18,6 +21,130 @@ const MOST_STEPS: usize = 126;
 /// Bytes of the steps that all items of a panel pass before the next steps: with the panel they
 /// fill a first-level cache of 32 KiB.
 const PART_BYTES: usize = 20 << 10;
+
+/// The limbs' sums of eight outputs of one item.
+type Limbs<const P: usize> = [[i32; WORD_OUTPUTS]; P];
+
+/// The inputs of one step for M items: two pairs of i16.
+type Inputs<const M: usize> = [[i32; M]; 2];
+
+/// What the instructions of a machine do.
+trait Accumulate {
+    /// Writes the products of the steps, summed, limb by limb, of matrices of L bytes in P limbs.
+    ///
+    /// # Safety
+    /// The machine has the instructions.
+    #[expect(
+        unsafe_code,
+        reason = "a trait's method cannot say which instructions it needs"
+    )]
+    unsafe fn accumulate<const L: usize, const P: usize, const M: usize>(
+        steps: &[[HalfLane; L]],
+        inputs: &[Inputs<M>],
+        sums: &mut [Limbs<P>; M],
+    );
+}
+
+/// Writes the sums of the blocks of eight outputs from `first` that `rows` have room for.
+///
+/// Inlined into a caller that has the machine's instructions, and so compiled with them.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per instruction set, in its caller"
+)]
+#[inline(always)]
+fn run<A: Accumulate, W: Word>(
+    matrix: &LimbMatrix,
+    first: usize,
+    batch: &Batch,
+    rows: &mut [&mut [W]],
+) {
+    let outputs = rows.first().map_or(0, |row| row.len());
+    let blocks = outputs.div_ceil(WORD_OUTPUTS);
+    let mut sums = Vec::new();
+    for run in runs(blocks, matrix.half_lane_bytes()) {
+        for panel in batch.panels() {
+            for block in run.clone() {
+                sums.clear();
+                for group in panel {
+                    sums.extend_from_slice(&group.sums);
+                }
+                let half_lanes = matrix.half_lanes(first + block);
+                match matrix.planes() {
+                    4 => run_block::<A, 4, 2>(half_lanes, panel, &mut sums),
+                    5 => run_block::<A, 5, 3>(half_lanes, panel, &mut sums),
+                    6 => run_block::<A, 6, 3>(half_lanes, panel, &mut sums),
+                    planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
+                }
+                let rows = rows[panel[0].first..].iter_mut();
+                for (row, sums) in rows.zip(&sums) {
+                    sums.write(&mut row[block * WORD_OUTPUTS..]);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of one block to `sums`, one for each item of the panel.
+///
+/// All items pass one part of the steps before the next: it stays in the first-level cache.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per instruction set, in its caller"
+)]
+#[inline(always)]
+fn run_block<A: Accumulate, const L: usize, const P: usize>(
+    block: &[HalfLane],
+    panel: &[Group],
+    sums: &mut [Sums],
+) {
+    let (block, _) = block.as_chunks::<L>();
+    let most = MOST_STEPS.min(PART_BYTES / size_of::<[HalfLane; L]>());
+    let steps = block.len().div_ceil(block.len().div_ceil(most));
+    for (part, block) in block.chunks(steps).enumerate() {
+        let first = part * steps;
+        let mut rest = &mut *sums;
+        for group in panel {
+            let (sums, others) = rest.split_at_mut(group.sums.len());
+            match sums.len() {
+                1 => run_group::<A, L, P, 1>(block, (group, first), sums),
+                2 => run_group::<A, L, P, 2>(block, (group, first), sums),
+                3 => run_group::<A, L, P, 3>(block, (group, first), sums),
+                4 => run_group::<A, L, P, 4>(block, (group, first), sums),
+                5 => run_group::<A, L, P, 5>(block, (group, first), sums),
+                6 => run_group::<A, L, P, 6>(block, (group, first), sums),
+                items => unreachable!("a group has 1 to 6 items, not {items}"),
+            }
+            rest = others;
+        }
+    }
+}
+
+/// The steps of a part, from step `first` of the group's inputs.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per instruction set, in its caller"
+)]
+#[inline(always)]
+fn run_group<A: Accumulate, const L: usize, const P: usize, const M: usize>(
+    steps: &[[HalfLane; L]],
+    (group, first): (&Group, usize),
+    sums: &mut [Sums],
+) {
+    let (inputs, _) = group.pairs.as_chunks::<M>();
+    let (inputs, _) = inputs.as_chunks::<2>();
+    let mut limbs = [[[0; WORD_OUTPUTS]; P]; M];
+    #[expect(
+        unsafe_code,
+        reason = "inlined into a caller that has the instructions"
+    )]
+    unsafe {
+        A::accumulate(steps, &inputs[first..], &mut limbs);
+    }
+    for (sums, limbs) in sums.iter_mut().zip(&limbs) {
+        sums.add::<L, P>(limbs);
+    }
+}
 
 /// A batch cut into groups of nearly the same size: a small last group would be a slow one.
 pub(super) struct Batch {
@@ -76,10 +203,6 @@ impl Group {
         }
         let sums = xs.iter().map(|x| Sums::of_offsets(x)).collect();
         Self { first, sums, pairs }
-    }
-
-    fn starting_sums(&self) -> impl Iterator<Item = Sums> {
-        self.sums.iter().copied()
     }
 }
 

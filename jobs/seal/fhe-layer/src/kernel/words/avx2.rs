@@ -2,12 +2,10 @@
 
 use std::arch::x86_64::{
     __m256i, _mm_load_si128, _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_load_si256,
-    _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_si256,
 };
-use std::mem::transmute;
 
-use super::{Batch, Group, MOST_STEPS, PART_BYTES, Sums, Word};
-use crate::kernel::order::runs;
+use super::{Accumulate, Batch, Inputs, Limbs, Word};
 use crate::limbs::{HalfLane, LimbMatrix, WORD_OUTPUTS};
 
 /// Writes the sums of the blocks of eight outputs from `first` that `rows` have room for.
@@ -18,74 +16,20 @@ pub(in crate::kernel) fn run<W: Word>(
     batch: &Batch,
     rows: &mut [&mut [W]],
 ) {
-    let outputs = rows.first().map_or(0, |row| row.len());
-    let blocks = outputs.div_ceil(WORD_OUTPUTS);
-    let mut sums = Vec::new();
-    for run in runs(blocks, matrix.half_lane_bytes()) {
-        for panel in batch.panels() {
-            for block in run.clone() {
-                sums.clear();
-                sums.extend(panel.iter().flat_map(Group::starting_sums));
-                let half_lanes = matrix.half_lanes(first + block);
-                match matrix.planes() {
-                    4 => run_block::<4, 2>(half_lanes, panel, &mut sums),
-                    5 => run_block::<5, 3>(half_lanes, panel, &mut sums),
-                    6 => run_block::<6, 3>(half_lanes, panel, &mut sums),
-                    planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
-                }
-                let rows = rows[panel[0].first..].iter_mut();
-                for (row, sums) in rows.zip(&sums) {
-                    sums.write(&mut row[block * WORD_OUTPUTS..]);
-                }
-            }
-        }
-    }
+    super::run::<Avx2, W>(matrix, first, batch, rows);
 }
 
-/// Adds the products of one block to `sums`, one for each item of the panel.
-///
-/// All items pass one part of the steps before the next: it stays in the first-level cache.
-#[target_feature(enable = "avx2")]
-fn run_block<const L: usize, const P: usize>(
-    block: &[HalfLane],
-    panel: &[Group],
-    sums: &mut [Sums],
-) {
-    let (block, _) = block.as_chunks::<L>();
-    let most = MOST_STEPS.min(PART_BYTES / size_of::<[HalfLane; L]>());
-    let steps = block.len().div_ceil(block.len().div_ceil(most));
-    for (part, block) in block.chunks(steps).enumerate() {
-        let first = part * steps;
-        let mut rest = &mut *sums;
-        for group in panel {
-            let (sums, others) = rest.split_at_mut(group.sums.len());
-            match sums.len() {
-                1 => run_group::<L, P, 1>(block, (group, first), sums),
-                2 => run_group::<L, P, 2>(block, (group, first), sums),
-                3 => run_group::<L, P, 3>(block, (group, first), sums),
-                4 => run_group::<L, P, 4>(block, (group, first), sums),
-                5 => run_group::<L, P, 5>(block, (group, first), sums),
-                6 => run_group::<L, P, 6>(block, (group, first), sums),
-                items => unreachable!("a group has 1 to 6 items, not {items}"),
-            }
-            rest = others;
-        }
-    }
-}
+struct Avx2;
 
-/// The steps of a part, from step `first` of the group's inputs.
-#[target_feature(enable = "avx2")]
-fn run_group<const L: usize, const P: usize, const M: usize>(
-    steps: &[[HalfLane; L]],
-    (group, first): (&Group, usize),
-    sums: &mut [Sums],
-) {
-    let (inputs, _) = group.pairs.as_chunks::<M>();
-    let (inputs, _) = inputs.as_chunks::<2>();
-    let mut limbs = [[_mm256_setzero_si256(); P]; M];
-    accumulate(steps, &inputs[first..], &mut limbs);
-    for (sums, limbs) in sums.iter_mut().zip(limbs) {
-        sums.add::<L, P>(&limbs.map(integers));
+impl Accumulate for Avx2 {
+    #[inline(never)]
+    #[expect(unsafe_code, reason = "the caller has the instructions")]
+    unsafe fn accumulate<const L: usize, const P: usize, const M: usize>(
+        steps: &[[HalfLane; L]],
+        inputs: &[Inputs<M>],
+        sums: &mut [Limbs<P>; M],
+    ) {
+        unsafe { accumulate(steps, inputs, sums) }
     }
 }
 
@@ -97,8 +41,8 @@ fn run_group<const L: usize, const P: usize, const M: usize>(
 #[inline(never)]
 fn accumulate<const L: usize, const P: usize, const M: usize>(
     steps: &[[HalfLane; L]],
-    inputs: &[[[i32; M]; 2]],
-    sums: &mut [[__m256i; P]; M],
+    inputs: &[Inputs<M>],
+    sums: &mut [Limbs<P>; M],
 ) {
     let mut acc = [[_mm256_setzero_si256(); P]; M];
     for (step, inputs) in steps.iter().zip(inputs) {
@@ -115,7 +59,11 @@ fn accumulate<const L: usize, const P: usize, const M: usize>(
             }
         }
     }
-    *sums = acc;
+    for (sums, acc) in sums.iter_mut().zip(&acc) {
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            store(*acc, sums);
+        }
+    }
 }
 
 /// Limb `l` of eight outputs × two inputs: a half lane, or half of the last one, of bytes.
@@ -134,8 +82,9 @@ fn load<const L: usize>(step: &[HalfLane; L], l: usize, pair: usize) -> __m256i 
     }
 }
 
+#[target_feature(enable = "avx2")]
 #[inline]
-#[expect(unsafe_code, reason = "both are 32 bytes of plain integers")]
-fn integers(register: __m256i) -> [i32; WORD_OUTPUTS] {
-    unsafe { transmute(register) }
+#[expect(unsafe_code, reason = "the array has the register's size")]
+fn store(register: __m256i, to: &mut [i32; WORD_OUTPUTS]) {
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), register) }
 }
