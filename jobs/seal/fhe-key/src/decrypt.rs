@@ -9,7 +9,7 @@ use sealift_fhe_layer::{
 use zeroize::Zeroizing;
 
 use crate::open::Undecryptable;
-use crate::product::{Multiplication, TransformedSecret};
+use crate::product::{Multiplication, NearMultiplication, TransformedSecret};
 use crate::ring::{BlockSecret, MODULUS_MASK, Masks, Polynomial, zero};
 use crate::secrets::LayerSecrets;
 
@@ -24,7 +24,7 @@ pub(crate) struct Decryption<'a> {
     secrets: &'a LayerSecrets,
     prepared: &'a Prepared,
     decoder: Decoder,
-    multiplication: Multiplication,
+    multiplication: NearMultiplication,
     /// Σ_j x_j·a_j modulo q; of a layer with one block the product with its secret.
     mask: Polynomial,
     /// The integers of one block.
@@ -37,7 +37,7 @@ impl<'a> Decryption<'a> {
             secrets,
             prepared: secrets.prepared.get_or_init(|| Prepared::new(secrets)),
             decoder: Decoder::new(secrets.delta),
-            multiplication: Multiplication::new(),
+            multiplication: NearMultiplication::new(),
             mask: zero(),
             integers: Zeroizing::new(vec![0.0; RING_DIMENSION]),
         }

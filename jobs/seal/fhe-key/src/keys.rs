@@ -168,14 +168,20 @@ impl LayerKeys {
 /// Columns that are gathered from the row-major weights together.
 const COLUMNS_AT_ONCE: usize = 32;
 
+/// Rows of a tile: its bytes stay in the first-level cache while columns are read out of it.
+const TILE_ROWS: usize = 64;
+
 /// Up to [`COLUMNS_AT_ONCE`] columns from `first`, each [d_out].
 fn transposed(weights: &[i8], d_in: usize, first: usize) -> Zeroizing<Vec<i8>> {
     let columns = COLUMNS_AT_ONCE.min(d_in - first);
     let d_out = weights.len() / d_in;
     let mut gathered = Zeroizing::new(vec![0; columns * d_out]);
-    for (output, row) in weights.chunks_exact(d_in).enumerate() {
-        for (column, weight) in row[first..first + columns].iter().enumerate() {
-            gathered[column * d_out + output] = *weight;
+    for (tile, rows) in weights.chunks(TILE_ROWS * d_in).enumerate() {
+        for (column, gathered) in gathered.chunks_exact_mut(d_out).enumerate() {
+            let places = gathered[tile * TILE_ROWS..].iter_mut();
+            for (place, row) in places.zip(rows.chunks_exact(d_in)) {
+                *place = row[first + column];
+            }
         }
     }
     gathered

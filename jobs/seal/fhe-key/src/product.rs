@@ -8,6 +8,11 @@
 //! multiplication", 2007). With
 //! ε = 2^-53, β ≤ 2^-51, n = 11 (ten of the transform and the twist), ‖x‖ ≤ 2^24·√N and ‖y‖ ≤ √N that
 //! is below 2^-9, and an integer is told from its neighbours by an error below 2^-1.
+//!
+//! Decryption rounds to multiples of Δ, which are far apart, and needs no exact product: it takes
+//! a mask as one number in ±2^47, ‖x‖ ≤ 2^47·√N, whose products are good to 2^13 by the same
+//! bound. Every noise plan leaves room for that ([`sealift_fhe_layer::TRANSFORM_ERROR`]). Masks that are encrypted
+//! under are multiplied exactly.
 
 use std::f64::consts::PI;
 use std::sync::LazyLock;
@@ -152,6 +157,72 @@ impl Multiplication {
             }
         });
     }
+}
+
+/// One mask after the other times secrets, each product within 2^13 of the exact one; in memory
+/// that is used again and wiped when dropped.
+pub(crate) struct NearMultiplication {
+    tables: &'static Tables,
+    mask: Zeroizing<Spectrum>,
+    points: Zeroizing<Spectrum>,
+    stack: Zeroizing<Spectrum>,
+    product: Polynomial,
+}
+
+impl NearMultiplication {
+    pub(crate) fn new() -> Self {
+        let spectrum = |points| Zeroizing::new(Spectrum::zero(points));
+        Self {
+            tables: &TABLES,
+            mask: spectrum(POINTS),
+            points: spectrum(POINTS),
+            stack: spectrum(BASE_POINTS + ALIGNMENT),
+            product: zero(),
+        }
+    }
+
+    /// Takes the mask of the products to come: N residues modulo q.
+    pub(crate) fn set_mask(&mut self, mask: &[u64]) {
+        const UNUSED_BITS: u32 = u64::BITS - LOG2_MODULUS;
+        let centred = |word: u64| ((word << UNUSED_BITS).cast_signed() >> UNUSED_BITS) as f64;
+        twisted(mask, &self.tables.twist, &mut self.mask.0, centred);
+        let stack = PodStack::new_any(&mut self.stack.0);
+        self.tables.plan.fwd(&mut self.mask.0, stack);
+    }
+
+    /// mask·secret modulo q, nearly.
+    pub(crate) fn times(&mut self, secret: &TransformedSecret) -> &[u64] {
+        pointwise(&self.mask.0, &secret.0.0, &mut self.points.0);
+        let stack = PodStack::new_any(&mut self.stack.0);
+        self.tables.plan.inv(&mut self.points.0, stack);
+        let (first, second) = self.product.split_at_mut(POINTS);
+        let products = first.iter_mut().zip(second);
+        let points = self.points.0.iter().zip(&self.tables.twist);
+        Arch::new().dispatch(|| {
+            for ((first, second), (point, twist)) in products.zip(points) {
+                let point = point * twist.conj();
+                *first = reduced(point.re);
+                *second = reduced(point.im);
+            }
+        });
+        &self.product
+    }
+}
+
+/// The integer nearest to a number within ±2^60, modulo q.
+///
+/// What is taken off is a multiple of q, and what is left is a multiple of the number's own last
+/// place: exact.
+#[expect(
+    clippy::inline_always,
+    reason = "compiled once per vector width, in its caller"
+)]
+#[inline(always)]
+fn reduced(value: f64) -> u64 {
+    const MODULUS: f64 = (1_u64 << LOG2_MODULUS) as f64;
+    let multiple = (value * (1.0 / MODULUS) + INTEGER) - INTEGER;
+    let rest = value - multiple * MODULUS;
+    (rest + INTEGER).to_bits().wrapping_sub(INTEGER.to_bits()) & MODULUS_MASK
 }
 
 /// The integers nearest to two parts, the higher above the lower, modulo q.

@@ -34,7 +34,7 @@ pub use kernel::Kernel;
 pub use layer::{BodyError, EncryptedLayer, EvaluationError, LayerReader};
 pub use limbs::{LimbMatrix, LimbMatrixBuilder};
 pub use meta::{ActivationError, LayerMeta, MaskSeed, MetaError, Packing, ScaleError, ScaleRange};
-pub use noise::{NoNoiseMargin, NoisePlan, RowNorms};
+pub use noise::{NoNoiseMargin, NoisePlan, RowNorms, TRANSFORM_ERROR};
 pub use row::{EncryptedRow, RowError, Sums};
 pub use set::{
     CURVE_SECURITY_BITS, ESTIMATOR_DUAL_HYBRID_BITS, ESTIMATOR_USVP_BITS, LOG2_MODULUS, MAX_BLOCKS,

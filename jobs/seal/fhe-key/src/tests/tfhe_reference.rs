@@ -1,14 +1,14 @@
 //! Our fast paths against tfhe's own encryption, expansion and decryption, bit for bit.
 
 use proptest::prelude::*;
-use sealift_fhe_layer::{EncryptedLayer, ParameterSet, RING_DIMENSION};
+use sealift_fhe_layer::{EncryptedLayer, ParameterSet, RING_DIMENSION, TRANSFORM_ERROR};
 use tfhe::core_crypto::commons::math::random::{CompressionSeed, Seed};
 use tfhe::core_crypto::commons::noise_formulas::secure_noise;
 use tfhe::core_crypto::prelude::*;
 
 use super::{Sealed, Stream, reference, seal};
 use crate::check_vector::CheckVector;
-use crate::product::Multiplication;
+use crate::product::{Multiplication, NearMultiplication};
 use crate::ring::{BlockSecret, Masks, zero};
 
 const UNUSED_BITS: u32 = 16;
@@ -209,24 +209,46 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn products_in_the_ring_are_those_of_tfhe(seed: u64, extreme: bool) {
-        let mut stream = Stream(seed);
-        let mut a = zero();
-        a.iter_mut().for_each(|a| *a = if extreme { (1 << 48) - 1 } else { stream.next() >> 16 });
-        let mut s = zero();
-        s.iter_mut().for_each(|s| *s = u64::from(extreme) | stream.next() & 1);
+    fn products_in_the_ring_are_those_of_tfhe(seed: u64, extreme in prop_oneof![Just(None), extreme_mask()]) {
+        let (a, s) = factors(seed, extreme);
         let mut expected = Polynomial::new(0_u64, PolynomialSize(RING_DIMENSION));
         polynomial_algorithms::polynomial_wrapping_mul(
             &mut expected,
             &Polynomial::from_container(a.to_vec()),
             &Polynomial::from_container(s.to_vec()),
         );
+        let expected: Vec<u64> = expected.into_container().iter().map(|v| v & ((1 << 48) - 1)).collect();
         let mut found = Multiplication::new();
         let s = found.transformed(&s);
         found.set_mask(&a);
-        let expected: Vec<u64> = expected.into_container().iter().map(|v| v & ((1 << 48) - 1)).collect();
         prop_assert_eq!(found.times(&s), &expected);
+        let mut near = NearMultiplication::new();
+        near.set_mask(&a);
+        for (near, exact) in near.times(&s).iter().zip(&expected) {
+            let error = centred(near.wrapping_sub(*exact)).unsigned_abs();
+            prop_assert!(error < TRANSFORM_ERROR, "off by {}", error);
+        }
     }
+}
+
+/// Masks whose products with a secret of ones are as large as any.
+fn extreme_mask() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![
+        Just(Some((1 << 48) - 1)),
+        Just(Some(1 << 47)),
+        Just(Some((1 << 47) - 1))
+    ]
+}
+
+/// A mask, all of one value or random, and a secret, all ones or random.
+fn factors(seed: u64, extreme: Option<u64>) -> (crate::ring::Polynomial, crate::ring::Polynomial) {
+    let mut stream = Stream(seed);
+    let (mut a, mut s) = (zero(), zero());
+    a.iter_mut()
+        .for_each(|a| *a = extreme.unwrap_or_else(|| stream.next() >> 16));
+    s.iter_mut()
+        .for_each(|s| *s = u64::from(extreme.is_some()) | stream.next() & 1);
+    (a, s)
 }
 
 #[test]
