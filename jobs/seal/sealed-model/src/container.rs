@@ -10,6 +10,7 @@ pub(crate) mod body;
 pub(crate) mod facts;
 pub(crate) mod metadata;
 pub(crate) mod read;
+mod secret_body;
 pub(crate) mod write;
 
 use crate::{

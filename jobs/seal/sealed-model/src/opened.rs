@@ -179,26 +179,39 @@ fn check_fresh<'a>(bodies: impl Iterator<Item = &'a BodyPlan<'a>>) -> Result<(),
     Ok(())
 }
 
-/// Opens the bodies, each on one of `threads` threads; the first refusal ends all.
+/// Bytes from which a body is opened by all threads together, and not by one beside others.
+const SHARED_BYTES: u64 = 64 << 20;
+
+/// Opens the bodies, large ones each on `threads` threads, the rest each on one of them.
 fn open_bodies(
     PlannedBodies { work, contents }: &PlannedBodies<'_>,
     manifest: &Manifest,
     threads: NonZeroUsize,
 ) -> Result<Opened, VersionError> {
+    let open = |content: usize, body, threads| {
+        let (file, content) = &contents[content];
+        let opened = open_body(body, manifest, (content.as_ref(), threads));
+        opened.map_err(|source| VersionError::Container {
+            file: file.name.clone(),
+            source,
+        })
+    };
+    let mut opened = Opened::default();
+    let shared = |body: &BodyPlan<'_>| body.bytes >= SHARED_BYTES && body.is_sealed();
+    let (large, rest): (Vec<_>, Vec<_>) = work.iter().partition(|(_, body)| shared(body));
+    for (content, body) in large {
+        opened.insert(open(*content, body, threads)?);
+    }
     let next = AtomicUsize::new(0);
-    let opened = Mutex::new(Ok(Opened::default()));
+    let opened = Mutex::new(Ok(opened));
     let open_rest = || {
-        while let Some((content, body)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (file, content) = &contents[*content];
-            let result = open_body(body, manifest, content.as_ref());
+        while let Some((content, body)) = rest.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = open(*content, body, NonZeroUsize::MIN);
             let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
             match (result, &mut *opened) {
                 (Ok(body), Ok(opened)) => opened.insert(body),
-                (Err(source), Ok(_)) => {
-                    *opened = Err(VersionError::Container {
-                        file: file.name.clone(),
-                        source,
-                    });
+                (Err(refusal), Ok(_)) => {
+                    *opened = Err(refusal);
                     return;
                 }
                 (_, Err(_)) => return,
@@ -206,7 +219,7 @@ fn open_bodies(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..threads.get().min(work.len()) {
+        for _ in 1..threads.get().min(rest.len()) {
             scope.spawn(open_rest);
         }
         open_rest();
@@ -217,13 +230,13 @@ fn open_bodies(
 fn open_body<'a>(
     body: &BodyPlan<'a>,
     manifest: &Manifest,
-    content: &dyn RangeRead,
+    (content, threads): (&dyn RangeRead, NonZeroUsize),
 ) -> Result<(&'a str, OpenedBody), ContainerError> {
     let opened = match (&body.guard, layer_of(manifest, body.tensor)) {
         (Guard::Root(root), Some(meta)) => {
             OpenedBody::Layer(body.open_layer(content, (meta, root))?)
         }
-        _ => OpenedBody::Bytes(body.open(content)?),
+        _ => OpenedBody::Bytes(body.open(content, threads)?),
     };
     Ok((&body.tensor.name, opened))
 }

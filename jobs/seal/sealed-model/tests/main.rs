@@ -12,6 +12,7 @@ mod kserve;
 mod opening;
 mod rotation;
 mod sealing;
+mod shares;
 mod streaming;
 mod support;
 mod vectors;

@@ -1,12 +1,16 @@
 //! Reading one body into memory and checking it in that very buffer.
 
-use std::ops::{ControlFlow, Deref};
+use std::{
+    num::NonZeroUsize,
+    ops::{ControlFlow, Deref},
+    thread,
+};
 
 use sealift_fhe_layer::{BodyError, EncryptedLayer, LayerMeta, LayerReader};
 use sealift_signed_document::Digest;
-use zeroize::{ZeroizeOnDrop, Zeroizing, optimization_barrier};
+use zeroize::Zeroizing;
 
-use super::{ChunkSize, ContainerError, metadata::SealedTensor};
+use super::{ChunkSize, ContainerError, metadata::SealedTensor, secret_body::SecretBody};
 use crate::{
     chunk_root::{ChunkDigests, ChunkRoot},
     limits::ROOT_CHUNK_BYTES,
@@ -41,47 +45,50 @@ pub(crate) enum CheckedBody {
     Public(Vec<u8>),
 }
 
-/// Secret weights, wiped when dropped.
-///
-/// Wiped as one block: `Zeroizing` writes byte by byte, which takes seconds for a large model.
-pub(crate) struct SecretBody(Vec<u8>);
-
-impl Drop for SecretBody {
-    fn drop(&mut self) {
-        self.0.fill(0);
-        optimization_barrier(self.0.as_slice());
-    }
-}
-
-impl ZeroizeOnDrop for SecretBody {}
-
 impl Deref for CheckedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Secret(body) => &body.0,
+            Self::Secret(body) => body,
             Self::Public(bytes) => bytes,
         }
     }
 }
 
 impl BodyPlan<'_> {
-    /// Reads the body and checks it; a body that is not right is never returned.
-    pub(crate) fn open(&self, content: &dyn RangeRead) -> Result<CheckedBody, ContainerError> {
-        let buffer = self.buffer()?;
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.guard, Guard::Sealed { .. })
+    }
+
+    /// Reads the body and checks it, on up to `threads` threads; a body that is not right is never
+    /// returned.
+    pub(crate) fn open(
+        &self,
+        content: &dyn RangeRead,
+        threads: NonZeroUsize,
+    ) -> Result<CheckedBody, ContainerError> {
         match &self.guard {
             Guard::Sealed {
                 opener,
                 sealed,
                 chunk,
             } => {
-                let mut body = SecretBody(buffer);
-                self.open_sealed(content, &mut body.0, (opener, &sealed.tags, *chunk))?;
+                let memory = usize::try_from(self.bytes).ok();
+                let body = memory.and_then(|length| SecretBody::zeroed(length).ok());
+                let mut body = body.ok_or_else(|| self.no_memory())?;
+                let chunks = ChunkOpener {
+                    body: self,
+                    content,
+                    opener,
+                    tags: &sealed.tags,
+                    chunk: *chunk,
+                };
+                chunks.open(&mut body, threads)?;
                 Ok(CheckedBody::Secret(body))
             }
             Guard::Root(root) => {
-                let mut buffer = buffer;
+                let mut buffer = self.buffer()?;
                 self.read(content, &mut buffer, 0)?;
                 if ChunkRoot::of(&buffer) != *root {
                     return Err(ContainerError::ChunksRoot(self.tensor.name.clone()));
@@ -203,38 +210,20 @@ impl BodyPlan<'_> {
         opener.open(index, tag, part).map_err(|_| refuse())
     }
 
-    fn open_sealed(
-        &self,
-        content: &dyn RangeRead,
-        buffer: &mut [u8],
-        (opener, tags, chunk): (&TensorOpener, &[u8], ChunkSize),
-    ) -> Result<(), ContainerError> {
-        let size = chunk.bytes() as usize;
-        // An empty body has one tag, over nothing.
-        let empty: &mut [u8] = &mut [];
-        let chunks = if buffer.is_empty() {
-            vec![empty]
-        } else {
-            buffer.chunks_mut(size).collect()
-        };
-        for (index, part) in (0..).zip(chunks) {
-            self.read(content, part, index * chunk.bytes())?;
-            self.open_chunk((opener, tags), index, part)?;
+    fn no_memory(&self) -> ContainerError {
+        ContainerError::Memory {
+            tensor: self.tensor.name.clone(),
+            bytes: self.bytes,
         }
-        Ok(())
     }
 
     fn buffer(&self) -> Result<Vec<u8>, ContainerError> {
-        let memory = || ContainerError::Memory {
-            tensor: self.tensor.name.clone(),
-            bytes: self.bytes,
-        };
-        let length = usize::try_from(self.bytes).map_err(|_| memory())?;
+        let length = usize::try_from(self.bytes).map_err(|_| self.no_memory())?;
         // Asked for first, because `vec!` aborts where there is no memory; it in turn takes pages
         // that are zero already, where growing a vector would write every byte once more.
         Vec::<u8>::new()
             .try_reserve_exact(length)
-            .map_err(|_| memory())?;
+            .map_err(|_| self.no_memory())?;
         Ok(vec![0; length])
     }
 
@@ -250,5 +239,61 @@ impl BodyPlan<'_> {
                 tensor: self.tensor.name.clone(),
                 source,
             })
+    }
+}
+
+/// Bytes of a share that is worth a thread.
+const SHARE_BYTES: u64 = 16 << 20;
+
+/// Reads and decrypts the chunks of one sealed body.
+struct ChunkOpener<'a> {
+    body: &'a BodyPlan<'a>,
+    content: &'a dyn RangeRead,
+    opener: &'a TensorOpener,
+    tags: &'a [u8],
+    chunk: ChunkSize,
+}
+
+impl ChunkOpener<'_> {
+    /// Each thread gets a share of whole chunks.
+    fn open(&self, body: &mut [u8], threads: NonZeroUsize) -> Result<(), ContainerError> {
+        let chunks = self.chunk.count(self.body.bytes);
+        let shares = (self.body.bytes / SHARE_BYTES).clamp(1, threads.get() as u64);
+        let share = chunks.div_ceil(shares);
+        if share >= chunks {
+            return self.open_share(0, body);
+        }
+        let share_bytes = (share * self.chunk.bytes()) as usize;
+        let results: Vec<Result<_, _>> = thread::scope(|scope| {
+            let shares = (0..).zip(body.chunks_mut(share_bytes));
+            let threads: Vec<_> = shares
+                .map(|(number, bytes)| scope.spawn(move || self.open_share(number * share, bytes)))
+                .collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        results.into_iter().collect()
+    }
+
+    /// The chunks from number `first`.
+    fn open_share(&self, first: u64, bytes: &mut [u8]) -> Result<(), ContainerError> {
+        // An empty body has one tag, over nothing.
+        let empty: &mut [u8] = &mut [];
+        let chunks = if bytes.is_empty() {
+            vec![empty]
+        } else {
+            bytes.chunks_mut(self.chunk.bytes() as usize).collect()
+        };
+        for (index, part) in (first..).zip(chunks) {
+            self.body
+                .read(self.content, part, index * self.chunk.bytes())?;
+            self.body
+                .open_chunk((self.opener, self.tags), index, part)?;
+        }
+        Ok(())
     }
 }
