@@ -39,12 +39,12 @@ pub(crate) fn figures() -> Result<Vec<Figure>> {
         }
         if d_out > 1000 {
             figures.push(head.key_manager()?);
-            figures.push(head.sealing()?);
+            figures.push(head.sealing());
             figures.push(head.disk());
         }
     }
     let narrow = Head::sealed(384, 2)?;
-    figures.push(narrow.item()?);
+    figures.push(narrow.item());
     figures.push(narrow.key_manager()?);
     figures.extend(kernels()?);
     Ok(figures)
@@ -86,7 +86,7 @@ impl Head {
     }
 
     /// Seconds of the guest per item of a batch, on one thread.
-    pub(crate) fn evaluation_seconds(&self, batch: usize) -> Result<f64> {
+    pub(crate) fn evaluation_seconds(&self, batch: usize) -> f64 {
         let xs = activations(self.d_in, batch);
         let xs: Vec<&[i8]> = xs.iter().map(Vec::as_slice).collect();
         let mut sums = Vec::new();
@@ -96,8 +96,8 @@ impl Head {
                 .evaluate_batch_into(&xs, NonZeroUsize::MIN, &mut sums);
             let _ = black_box((done, &mut sums));
         };
-        let [seconds] = medians(Clock::ThisThread, [&mut evaluate])?;
-        Ok(seconds / batch as f64)
+        let [seconds] = medians(Clock::ThisThread, [&mut evaluate]);
+        seconds / batch as f64
     }
 
     /// Bytes of a row's activation and sums on the wire.
@@ -110,10 +110,10 @@ impl Head {
     }
 
     /// Microseconds of the guest per item.
-    fn item(&self) -> Result<Figure> {
+    fn item(&self) -> Figure {
         let name = format!("fhe.head_{}.b{BATCH}.us_per_item", self.name());
-        let microseconds = self.evaluation_seconds(BATCH)? * 1e6;
-        Ok(Figure::new(name, microseconds, "µs", COMMAND))
+        let microseconds = self.evaluation_seconds(BATCH) * 1e6;
+        Figure::new(name, microseconds, "µs", COMMAND)
     }
 
     /// Microseconds of the key manager per item: check, mask, decryption, rounding. One thread.
@@ -131,7 +131,7 @@ impl Head {
             }),
             Err(refused) => failure = Some(refused.reason.to_string()),
         };
-        let [seconds] = medians(Clock::ThisThread, [&mut open])?;
+        let [seconds] = medians(Clock::ThisThread, [&mut open]);
         if let Some(failure) = failure {
             return Err(failure.into());
         }
@@ -145,12 +145,12 @@ impl Head {
     }
 
     /// Millions of weights sealed per second on one thread, with keys and check vector.
-    pub(crate) fn sealing(&self) -> Result<Figure> {
+    pub(crate) fn sealing(&self) -> Figure {
         let mut work = || drop(black_box(encrypt(self.d_in, &self.weights)));
-        let [seconds] = medians(Clock::ThisThread, [&mut work])?;
+        let [seconds] = medians(Clock::ThisThread, [&mut work]);
         let speed = self.weights.len() as f64 / seconds / 1e6;
         let name = "fhe.encrypt.mweights_per_s";
-        Ok(Figure::new(name, speed, "Mweights/s", COMMAND).more_is_better())
+        Figure::new(name, speed, "Mweights/s", COMMAND).more_is_better()
     }
 
     fn disk(&self) -> Figure {
@@ -191,7 +191,7 @@ fn ratios(head: &Head, batch: usize, clock: Clock, figures: &mut Vec<Figure>) ->
     let seconds = medians(
         clock,
         [&mut encrypted, &mut f32_packed, &mut f32_gemm, &mut int8],
-    )?;
+    );
     let [encrypted, f32_packed, f32_gemm, int8] = seconds;
     let (f32, peer) = if f32_packed <= f32_gemm {
         (f32_packed, packed.peer())
@@ -225,7 +225,7 @@ fn kernels() -> Result<Vec<Figure>> {
         let matrix = limbs(kernel, d_in, d_out)?;
         let mut sums = Vec::new();
         let mut work = || matrix.sums(&xs, NonZeroUsize::MIN, &mut sums);
-        let [seconds] = medians(Clock::ThisThread, [&mut work])?;
+        let [seconds] = medians(Clock::ThisThread, [&mut work]);
         let name = format!("fhe.kernel.{}.gmac_per_s", kernel.name());
         let value = (d_in * d_out * BATCH) as f64 / seconds / 1e9;
         Ok(Figure::new(name, value, "G/s", COMMAND).more_is_better())

@@ -1,10 +1,8 @@
 //! Times of contenders that take turns.
 
-use std::{
-    error::Error,
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Turns of each contender, of which the median counts.
 const TURNS: usize = 9;
@@ -22,23 +20,19 @@ pub(crate) enum Clock {
 }
 
 /// The median seconds of one call of each contender.
-pub(crate) fn medians<const N: usize>(
-    clock: Clock,
-    contenders: [&mut dyn FnMut(); N],
-) -> Result<[f64; N], Box<dyn Error>> {
-    let start = Instant::now();
+pub(crate) fn medians<const N: usize>(clock: Clock, contenders: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut turns = Vec::with_capacity(N);
     for work in contenders {
         work();
         let mut calls = 1;
-        while seconds(clock, calls, work, start)? < LEAST.as_secs_f64() {
+        while seconds(clock, calls, work) < LEAST.as_secs_f64() {
             calls *= 2;
         }
         turns.push((work, calls, Vec::with_capacity(TURNS)));
     }
     for _ in 0..TURNS {
         for (work, calls, times) in &mut turns {
-            times.push(seconds(clock, *calls, *work, start)? / f64::from(*calls));
+            times.push(seconds(clock, *calls, *work) / f64::from(*calls));
         }
     }
     let mut medians = [0.0; N];
@@ -46,27 +40,23 @@ pub(crate) fn medians<const N: usize>(
         times.sort_by(f64::total_cmp);
         *median = times[TURNS / 2];
     }
-    Ok(medians)
+    medians
 }
 
-fn seconds(
-    clock: Clock,
-    calls: u32,
-    work: &mut dyn FnMut(),
-    start: Instant,
-) -> Result<f64, Box<dyn Error>> {
-    let before = now(clock, start)?;
+fn seconds(clock: Clock, calls: u32, work: &mut dyn FnMut()) -> f64 {
+    let before = clock.now();
     (0..calls).for_each(|_| work());
-    Ok(now(clock, start)?.saturating_sub(before).as_secs_f64())
+    clock.now().saturating_sub(before).as_secs_f64()
 }
 
-fn now(clock: Clock, start: Instant) -> Result<Duration, Box<dyn Error>> {
-    match clock {
-        Clock::Wall => Ok(start.elapsed()),
-        Clock::ThisThread => {
-            let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-            let nanoseconds = text.split(' ').next().ok_or("schedstat is empty")?;
-            Ok(Duration::from_nanos(nanoseconds.parse()?))
-        }
+impl Clock {
+    /// The time since some fixed point.
+    pub(crate) fn now(self) -> Duration {
+        let id = match self {
+            Self::Wall => ClockId::Monotonic,
+            Self::ThisThread => ClockId::ThreadCPUTime,
+        };
+        let now = clock_gettime(id);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
     }
 }

@@ -13,6 +13,7 @@ use sealift_fhe_layer::{
 };
 
 use crate::keys::{EncryptError, KeyError, LayerKeys, PlainLayer};
+use crate::logits::RoundingGrid;
 use crate::secrets::LayerSecrets;
 
 /// Rows that are evaluated and opened together: what a batch does.
@@ -28,8 +29,14 @@ const SLICE_WEIGHTS: usize = 1 << 20;
 /// Outputs of a slice are whole blocks of the kernel.
 const SLICE_OUTPUTS: usize = 16;
 
-/// Times that each piece of work is done; the least counts, because load only adds.
-const TURNS: usize = 3;
+/// Turns of each piece of work; the least counts, because load only adds.
+const TURNS: usize = 5;
+
+/// The least duration of a turn: what takes less is repeated.
+const LEAST_TURN: Duration = Duration::from_millis(2);
+
+/// A step of the answers, in logits, as most output policies have one.
+const STEP: f32 = 0.01;
 
 const SCALE: f32 = 0.05;
 
@@ -60,7 +67,8 @@ pub enum PredictError {
 }
 
 impl PredictedTimes {
-    /// Tries out a layer of `d_in` inputs and `d_out` outputs; `clock` tells the time of this thread.
+    /// Tries out a layer of `d_in` inputs and `d_out` outputs; `clock` tells the
+    /// processor time of this thread.
     pub fn measured(
         set: ParameterSet,
         (d_in, d_out): (usize, usize),
@@ -124,22 +132,24 @@ impl Sealed {
             .layer
             .evaluate_rows(&[(x.as_slice(), SCALE); ROWS], NonZeroUsize::MIN)
             .map_err(|_| PredictError::Opening)?;
-        self.open(&rows)?;
+        let grid = self.secrets.rounding_grid(STEP);
+        let grid = grid.map_err(|_| PredictError::Opening)?;
+        self.open(&rows, &grid)?;
         let mut failed = false;
-        let seconds = least(clock, || failed |= self.open(&rows).is_err());
+        let seconds = least(clock, || failed |= self.open(&rows, &grid).is_err());
         if failed {
             return Err(PredictError::Opening);
         }
         Ok(seconds / ROWS as f64)
     }
 
-    fn open(&self, rows: &[EncryptedRow]) -> Result<(), PredictError> {
+    fn open(&self, rows: &[EncryptedRow], grid: &RoundingGrid) -> Result<(), PredictError> {
         let checked = self
             .secrets
             .check(rows)
             .map_err(|_| PredictError::Opening)?;
         let mut opened = Ok(());
-        checked.logits(None, |row| {
+        checked.logits(Some(grid), |row| {
             if row.is_err() {
                 opened = Err(PredictError::Opening);
             }
@@ -197,8 +207,14 @@ fn values(count: usize) -> Vec<i8> {
 fn least(clock: &impl Fn() -> Duration, mut work: impl FnMut()) -> f64 {
     let turn = |_| {
         let start = clock();
-        work();
-        clock().saturating_sub(start).as_secs_f64()
+        for calls in 1_u32.. {
+            work();
+            let taken = clock().saturating_sub(start);
+            if taken >= LEAST_TURN {
+                return taken.as_secs_f64() / f64::from(calls);
+            }
+        }
+        unreachable!("a turn is over before the calls are counted")
     };
     (0..TURNS).map(turn).fold(f64::INFINITY, f64::min)
 }
