@@ -24,8 +24,8 @@ use tokio::time::timeout;
 /// How long connecting may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long sending a request and waiting for its answer's head may take: a piece of 64 MiB at
-/// 220 kB/s.
+/// How long sending a request and waiting for its answer's head may take: a piece of 8 MiB at
+/// 28 kB/s.
 const RESPONSE_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// How long an answer's body may stand still.

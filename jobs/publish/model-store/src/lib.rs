@@ -1,7 +1,7 @@
 //! Published model versions as content-addressed pieces in an object store.
 //!
 //! ```text
-//! blobs/sha256/<aa>/<64 hex>       a piece: a file's header, or 64 MiB of a body
+//! blobs/sha256/<aa>/<64 hex>       a piece: a file's header, or 8 MiB of a body
 //! versions/<model>/<version>.json  which pieces make which files; written once, last
 //! versions/<model>/<version>@/<revision>.json
 //!                                  the same for a version that was rotated

@@ -9,9 +9,9 @@ use sealift_signed_document::Digest;
 /// Where all documents lie.
 pub(crate) const VERSIONS: &str = "versions";
 
-/// Bytes of a body's pieces: large enough that requests cost little, small enough to be held in
-/// memory and sent again after a failure.
-pub(crate) const PIECE_BYTES: u64 = 64 << 20;
+/// Bytes of a body's pieces: large enough that requests cost little, small enough that whoever
+/// opens a model holds some beside it, and sends one again after a failure.
+pub(crate) const PIECE_BYTES: u64 = 8 << 20;
 
 /// Largest piece: a header of the largest kind with its length.
 pub(crate) const HEADER_PIECE_BYTES_MAX: u64 = HEADER_BYTES_MAX + 8;
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_cut_at_64_mib() {
+    fn bodies_are_cut_at_8_mib() {
         struct Zeros(u64);
         impl RangeRead for Zeros {
             fn len(&self) -> u64 {

@@ -13,8 +13,9 @@ use tokio::runtime::Handle;
 
 use crate::{ModelStore, Piece, StoredFile, VersionDocument};
 
-/// Checked pieces of a version that are kept for the next read, 256 MiB of bodies: enough for four
-/// threads that open tensors side by side, whichever files those are in.
+/// Checked pieces of a version that are kept for the next read, 32 MiB of bodies: enough for four
+/// threads that open tensors side by side, whichever files those are in. More threads hold one
+/// each while they copy from it.
 const PIECES_KEPT: usize = 4;
 
 /// Pieces that were read lately, the latest first, of all files of a version.

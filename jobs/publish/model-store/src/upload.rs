@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Pieces that are sent or checked at once: one connection rarely fills a link to a cloud, and
-/// with the piece being read they are all that is held, 320 MiB.
+/// with the piece being read they are all that is held, 40 MiB.
 const PIECES_IN_FLIGHT: usize = 4;
 
 /// Told after every piece how far publishing has come; stops it by `Break`.
