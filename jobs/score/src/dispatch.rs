@@ -131,7 +131,6 @@ impl DispatchError {
                 "partition_missing" | "swapped_partition" => {
                     "start a new run, which uploads the partitions again"
                 }
-                "partition_too_large" => "seal the batch again with fewer rows per partition",
                 _ => "look at the operator's log, which holds the guest's",
             },
             _ => "look at the operator's log; is the guest of this build?",

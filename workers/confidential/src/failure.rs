@@ -52,9 +52,6 @@ pub enum ScoreFailure {
     /// What the user sealed gives no rows.
     #[error("the partition gives no rows; the user must seal the batch again")]
     UnreadablePartition(#[source] PartitionError),
-    /// More rows than an encrypted head answers at once.
-    #[error("{0}")]
-    PartitionTooLarge(ComputeError),
     /// The rows were not computed.
     #[error("the partition was not computed")]
     Compute(#[source] ComputeError),
@@ -105,7 +102,6 @@ pub enum FailureCode {
     PartitionMissing,
     SwappedPartition,
     UnreadablePartition,
-    PartitionTooLarge,
     ComputeFailed,
     RefusedByKeyManager,
     KeyManagerUnavailable,
@@ -142,7 +138,6 @@ impl ScoreFailure {
             Self::PartitionMissing(_) => FailureCode::PartitionMissing,
             Self::SwappedPartition(_) => FailureCode::SwappedPartition,
             Self::UnreadablePartition(_) => FailureCode::UnreadablePartition,
-            Self::PartitionTooLarge(_) => FailureCode::PartitionTooLarge,
             Self::Compute(_) | Self::Receipt(_) => FailureCode::ComputeFailed,
             Self::RefusedByKeyManager(_) => FailureCode::RefusedByKeyManager,
             Self::KeyManagerUnavailable(_) => FailureCode::KeyManagerUnavailable,
@@ -173,7 +168,6 @@ impl ScoreFailure {
             FailureCode::NotFound => StatusCode::NOT_FOUND,
             FailureCode::RefusedByKeyManager => StatusCode::FORBIDDEN,
             FailureCode::StoreConflict => StatusCode::CONFLICT,
-            FailureCode::PartitionTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             FailureCode::WrongBatch
             | FailureCode::NoSuchPartition
             | FailureCode::PartitionMissing
@@ -217,10 +211,7 @@ impl From<PartitionError> for ScoreFailure {
 
 impl From<ComputeError> for ScoreFailure {
     fn from(error: ComputeError) -> Self {
-        match error {
-            ComputeError::TooManyRows { .. } => Self::PartitionTooLarge(error),
-            ComputeError::Engine(_) | ComputeError::Evaluation(_) => Self::Compute(error),
-        }
+        Self::Compute(error)
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `start`, `model` | keys, fetch, verification, loading |
 //! | `store` | partitions in, result files out |
 //! | `score` | one partition from dispatch to committed receipt |
+//! | `encrypted_answers` | rows on their way through an encrypted head |
 //! | `failure`, `chain` | why not, for operators and for the log |
 //! | `guest`, `http` | the whole; paths, bodies and statuses |
 //!
@@ -21,6 +22,7 @@
 
 mod boot;
 mod chain;
+mod encrypted_answers;
 mod evidence;
 mod failure;
 mod guest;

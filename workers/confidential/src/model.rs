@@ -1,26 +1,21 @@
 //! The model in memory.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use sealift_encrypted_batch::{
     InputRow, ModelOutput, Outcome, OutputPolicy, RowBody, RowFault, RowResult,
 };
-use sealift_fhe_layer::{EncryptedLayer, EncryptedRow, EvaluationError, LayerMeta};
+use sealift_fhe_layer::{EncryptedLayer, EvaluationError, LayerMeta};
 use sealift_inference::{Body, Dtype, Input, LoadError, Model, RowError, TensorSource, TensorView};
-use sealift_kbs_protocol::call::{Bytes, FheFault, FheRow};
 use sealift_quantised_head::{QuantiseError, QuantisedActivation, ScaleRange, quantise_activation};
 use sealift_sealed_model::{OpenedModel, OpenedTensor, Protection, VersionError};
+
+use crate::encrypted_answers::EncryptedAnswers;
 
 /// The model's configuration in its folder.
 const CONFIG_FILE: &str = "config.json";
 /// A text model's tokenizer in its folder.
 const TOKENIZER_FILE: &str = "tokenizer.json";
-
-/// Most bytes of rows in one request to the key manager: with the encodings around them they stay
-/// below the 64 MiB that it reads.
-const MAX_FHE_BYTES: usize = 34 << 20;
-/// What a row's names, numbers and JSON take beside its bytes: a `custom_id` has at most 128.
-const FHE_ROW_OVERHEAD: usize = 256;
 
 /// Why a verified version cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +47,6 @@ pub enum ComputeError {
     /// The encrypted head was given what it does not take.
     #[error("the encrypted output head was not evaluated")]
     Evaluation(#[source] EvaluationError),
-    /// Too much for one request to the key manager.
-    #[error(
-        "the partition's {rows} rows are too many for the encrypted output head; seal the batch \
-         with at most {most} rows per partition"
-    )]
-    TooManyRows {
-        /// Rows of the partition.
-        rows: usize,
-        /// The most that one request holds.
-        most: usize,
-    },
 }
 
 /// One verified model version, ready to score.
@@ -79,7 +63,7 @@ enum Head {
     /// The guest computes ciphertexts of the answers, and never sees one.
     Encrypted {
         body: Body,
-        layer: EncryptedLayer,
+        layer: Arc<EncryptedLayer>,
         scales: ScaleRange,
     },
 }
@@ -90,13 +74,6 @@ pub(crate) enum Answers {
     Known(Vec<RowResult>),
     /// Only the key manager can know them.
     Encrypted(EncryptedAnswers),
-}
-
-/// The rows of a request to the key manager.
-pub(crate) struct EncryptedAnswers {
-    pub(crate) layer: String,
-    pub(crate) rows: Vec<FheRow>,
-    pub(crate) faults: Vec<FheFault>,
 }
 
 impl LoadedModel {
@@ -127,7 +104,7 @@ impl LoadedModel {
                 let (body, layer, scales) = encrypted_head(opened, meta, parts)?;
                 Head::Encrypted {
                     body: body.with_threads(threads),
-                    layer,
+                    layer: Arc::new(layer),
                     scales,
                 }
             }
@@ -176,13 +153,19 @@ impl LoadedModel {
                 layer,
                 scales,
             } => {
-                check_fits(layer.meta(), rows.len())?;
                 let activations = body.activations(&inputs).map_err(ComputeError::Engine)?;
-                let quantised: Vec<_> = activations
-                    .into_iter()
-                    .map(|activation| quantised(&activation.map_err(fault)?, layer.meta(), *scales))
-                    .collect();
-                evaluate(layer, rows, &quantised, self.threads).map(Answers::Encrypted)
+                let ids = rows.iter().map(|row| row.custom_id.clone());
+                let quantised = ids.zip(activations).map(|(id, activation)| {
+                    let outcome = activation
+                        .map_err(fault)
+                        .and_then(|activation| quantised(&activation, layer.meta(), *scales));
+                    (id, outcome)
+                });
+                Ok(Answers::Encrypted(EncryptedAnswers {
+                    layer: Arc::clone(layer),
+                    rows: quantised.collect(),
+                    threads: self.threads,
+                }))
             }
         }
     }
@@ -203,16 +186,6 @@ fn encrypted_head(
     Ok((body, layer, scales))
 }
 
-fn check_fits(meta: &LayerMeta, rows: usize) -> Result<(), ComputeError> {
-    let row = meta.d_in() + meta.d_out() * meta.set().sum_bytes() + FHE_ROW_OVERHEAD;
-    let most = MAX_FHE_BYTES / row;
-    if rows <= most {
-        Ok(())
-    } else {
-        Err(ComputeError::TooManyRows { rows, most })
-    }
-}
-
 fn quantised(
     activation: &[f32],
     meta: &LayerMeta,
@@ -226,63 +199,6 @@ fn quantised(
     meta.check_activation(&quantised.values)
         .map_err(|_| RowFault::OutOfBound)?;
     Ok(quantised)
-}
-
-fn evaluate(
-    layer: &EncryptedLayer,
-    rows: &[InputRow],
-    quantised: &[Result<QuantisedActivation, RowFault>],
-    threads: NonZeroUsize,
-) -> Result<EncryptedAnswers, ComputeError> {
-    let items: Vec<(&[i8], f32)> = quantised
-        .iter()
-        .filter_map(|row| {
-            row.as_ref()
-                .ok()
-                .map(|row| (row.values.as_slice(), row.scale))
-        })
-        .collect();
-    let mut evaluated = layer
-        .evaluate_rows(&items, threads)
-        .map_err(ComputeError::Evaluation)?
-        .into_iter();
-    let mut answers = EncryptedAnswers {
-        layer: layer.meta().layer().to_owned(),
-        rows: Vec::with_capacity(items.len()),
-        faults: Vec::new(),
-    };
-    for ((index, row), outcome) in (0_u64..).zip(rows).zip(quantised) {
-        let id = row.custom_id.clone();
-        if let Err(fault) = outcome {
-            let code = fault.code().to_owned();
-            answers.faults.push(FheFault {
-                row: index,
-                id,
-                code,
-            });
-        } else {
-            let row = evaluated
-                .next()
-                .expect("one row is evaluated for each activation");
-            answers.rows.push(wire(index, id, &row));
-        }
-    }
-    Ok(answers)
-}
-
-fn wire(row: u64, id: String, evaluated: &EncryptedRow) -> FheRow {
-    let width = evaluated.y().value_bytes();
-    let sums = evaluated
-        .y()
-        .iter()
-        .flat_map(|y| y.to_le_bytes().into_iter().take(width));
-    FheRow {
-        row,
-        id,
-        x: Bytes(evaluated.x().iter().map(|x| x.cast_unsigned()).collect()),
-        s: evaluated.s(),
-        y: Bytes(sums.collect()),
-    }
 }
 
 fn input(row: &InputRow) -> Input<'_> {

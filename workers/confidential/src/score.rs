@@ -3,7 +3,7 @@
 //! What is done twice is harmless: the batch is registered once, a result file is kept under its
 //! own digest, and of all receipts of a partition the key manager counts the first.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use sealift_encrypted_batch::{
     OpenedPartition, Partition, PartitionError, Receipt, ResultsHead, RowCounts, SealedPartition,
@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
+    encrypted_answers::EncryptedAnswers,
     failure::ScoreFailure,
     guest::Shared,
-    model::{Answers, EncryptedAnswers, LoadedModel},
+    model::{Answers, LoadedModel},
     session::{Committed, Credentials},
     store::ObjectError,
 };
@@ -242,34 +243,60 @@ async fn have_decrypted(
     dispatch: &Dispatch,
     answers: EncryptedAnswers,
 ) -> Result<Made, ScoreFailure> {
-    let EncryptedAnswers {
-        layer,
-        rows,
-        faults,
-    } = answers;
+    let error = answers.faults() as u32;
     let counts = RowCounts {
         read: dispatch.entry.rows,
-        ok: rows.len() as u32,
-        error: faults.len() as u32,
+        ok: dispatch.entry.rows - error,
+        error,
     };
-    let request = FheRequest {
+    let (parts, answers) = (answers.parts(), Arc::new(answers));
+    let of = Decryption {
         batch_sha256: dispatch.batch.digest(),
         partition: dispatch.entry.index,
         run: dispatch.run.clone(),
-        layer,
-        rows,
-        faults,
     };
-    let file = guest
-        .session
-        .fhe(&request)
-        .await
-        .map_err(|error| guest.session_failure(error))?;
+    let request = |part| of.clone().request(Arc::clone(&answers), part);
+    let decrypted = guest.session.fhe(parts, request).await;
+    let file = decrypted.map_err(|error| guest.session_failure(error))??;
     Ok(Made {
         sha256: Digest::of(&file),
         file,
         rows: counts,
     })
+}
+
+/// What is decrypted.
+#[derive(Clone)]
+struct Decryption {
+    batch_sha256: Digest,
+    partition: u32,
+    run: String,
+}
+
+impl Decryption {
+    /// Evaluates the rows of one request.
+    async fn request(
+        self,
+        answers: Arc<EncryptedAnswers>,
+        part: Range<usize>,
+    ) -> Result<FheRequest, ScoreFailure> {
+        let layer = answers.layer().to_owned();
+        let evaluating = spawn_blocking(move || answers.evaluate(part));
+        let evaluated = evaluating.await.map_err(|_| ScoreFailure::Interrupted)??;
+        let Self {
+            batch_sha256,
+            partition,
+            run,
+        } = self;
+        Ok(FheRequest {
+            batch_sha256,
+            partition,
+            run,
+            layer,
+            rows: evaluated.rows,
+            faults: evaluated.faults,
+        })
+    }
 }
 
 async fn commit(

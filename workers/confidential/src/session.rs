@@ -164,9 +164,28 @@ impl KeyManagerSession {
             .await
     }
 
-    /// The result file that the key manager makes of evaluated rows.
-    pub(crate) async fn fhe(&self, request: &FheRequest) -> Result<Vec<u8>, SessionError> {
-        self.in_session(|_| self.client.fhe(request)).await
+    /// The result file that the key manager makes of evaluated rows, which it is sent part by
+    /// part. It keeps what came before in the session, so a new session begins with the first.
+    pub(crate) async fn fhe<P, F, E>(
+        &self,
+        parts: impl Iterator<Item = P> + Clone,
+        request: impl Fn(P) -> F,
+    ) -> Result<Result<Vec<u8>, E>, SessionError>
+    where
+        F: Future<Output = Result<FheRequest, E>>,
+    {
+        let (parts, request) = (&parts, &request);
+        self.in_session(|_| async move {
+            let mut answer = Vec::new();
+            for part in parts.clone() {
+                match request(part).await {
+                    Ok(request) => answer = self.client.fhe(&request).await?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(answer))
+        })
+        .await
     }
 
     /// Signs a receipt under the credentials that it is committed with, and commits it.

@@ -11,5 +11,6 @@ mod run_receipt;
 mod unwrap;
 
 pub(crate) use call::{call, session};
+pub(crate) use fhe::UnfinishedResults;
 pub(crate) use model_status::model_status;
 pub(crate) use run_receipt::run_receipt;

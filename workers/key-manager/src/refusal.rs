@@ -242,6 +242,11 @@ pub enum Refusal {
     /// Rows and faults do not make up the partition, or a row is not of the layer's form.
     #[error("the rows do not make up the partition")]
     OtherRows,
+    /// More records than an answer holds.
+    #[error(
+        "the partition's records take more than 46 MiB; seal the batch with fewer rows per partition"
+    )]
+    PartitionTooLarge,
     /// Something that no honest evaluation gives: guest and batch are refused from now on.
     #[error("row {row} is not an evaluation of the layer: {reason}")]
     DishonestRow {

@@ -17,7 +17,7 @@ use sealift_kbs_protocol::{
 };
 use sealift_signed_document::{Digest, Envelope, SecretBytes};
 
-use crate::refusal::Refusal;
+use crate::{ops::UnfinishedResults, refusal::Refusal};
 
 /// How long a challenge may be answered, in seconds: five minutes, as stock servers give.
 pub(crate) const CHALLENGE_SECONDS: u64 = 300;
@@ -61,6 +61,8 @@ pub(crate) struct AttestedGuest {
 pub(crate) struct CallState {
     pub(crate) session: Option<CallSession>,
     pub(crate) certified: Option<Certified>,
+    /// The partition whose rows are coming in: a guest works on one at a time.
+    pub(crate) unfinished: Option<UnfinishedResults>,
 }
 
 /// A session that was granted.

@@ -98,7 +98,9 @@ pub struct CommitAnswer {
     pub log_index: u64,
 }
 
-/// Request of [`Op::Fhe`]: all rows of a partition; the answer is the result file's bytes.
+/// Request of [`Op::Fhe`]: consecutive rows of a partition, those that follow the rows of the
+/// request before it. The answer to the one with the last row is the result file's bytes, and to
+/// the others it is empty; a request with the first row begins anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FheRequest {
@@ -112,8 +114,8 @@ pub struct FheRequest {
     pub layer: String,
     /// The rows, in the partition's order.
     pub rows: Vec<FheRow>,
-    /// The rows that have no activation and get a fault as their answer; together with `rows` each
-    /// row of the partition once.
+    /// The rows that have no activation and get a fault as their answer; each row is here or in
+    /// `rows`.
     pub faults: Vec<FheFault>,
 }
 

@@ -22,6 +22,7 @@ mod partition;
 mod receipt;
 mod result_record;
 mod results;
+mod results_draft;
 mod row;
 mod seal;
 mod transparency;
@@ -47,6 +48,7 @@ pub use results::{
     OpenedResults, ResultLineError, ResultRow, ResultsError, ResultsHead, SealedResults,
     open_results, parse_results, partition_object, result_object, seal_results,
 };
+pub use results_draft::ResultsDraft;
 pub use row::{
     InputRow, MAX_CUSTOM_ID_BYTES, MAX_FEATURES, MAX_LINE_BYTES, RowBody, RowError, RowProblem,
     RowShape, RowsError, parse_rows,

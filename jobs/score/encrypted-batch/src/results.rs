@@ -7,14 +7,12 @@
 //! inside one age file. age proves no sender: what counts is a file whose digest stands in a
 //! verified receipt.
 
-use sealift_signed_document::{Digest, DocumentError, canonical_json, parse_canonical};
+use sealift_signed_document::{Digest, DocumentError, parse_canonical};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgeIdentity, AgeSealError, ModelOutput, RowCounts, RowFault, RowResult, VerifiedBatch,
-    VerifiedReceipt,
-    age_file::{open_age, seal_age},
-    result_record::{RecordWriter, needed_pad},
+    AgeIdentity, AgeSealError, ModelOutput, ResultsDraft, RowCounts, RowFault, RowResult,
+    VerifiedBatch, VerifiedReceipt, age_file::open_age,
 };
 
 /// Line 1 of a result file: what the records answer.
@@ -122,59 +120,9 @@ pub fn seal_results(
     model: ModelOutput<'_>,
     rows: &[RowResult],
 ) -> Result<SealedResults, ResultsError> {
-    let document = batch.document();
-    check_answerable(batch, head, model, rows)?;
-    let mut plain = canonical_json(head).map_err(ResultsError::Head)?;
-    plain.push(b'\n');
-    let writer = RecordWriter {
-        partition: head.partition,
-        policy: document.output_policy,
-        labels: model.labels,
-        pad: document.pad,
-    };
-    let mut error = 0;
-    for (index, row) in rows.iter().enumerate() {
-        error += u32::from(writer.write(index as u32, row, &mut plain)?);
-    }
-    let file = seal_age(&plain, &document.result_recipients).map_err(ResultsError::Age)?;
-    let rows = RowCounts {
-        read: head.rows,
-        ok: head.rows - error,
-        error,
-    };
-    Ok(SealedResults {
-        sha256: Digest::of(&file),
-        file,
-        rows,
-    })
-}
-
-/// Everything here depends on names and sizes only, so a refusal says nothing about an answer.
-fn check_answerable(
-    batch: &VerifiedBatch,
-    head: &ResultsHead,
-    model: ModelOutput<'_>,
-    rows: &[RowResult],
-) -> Result<(), ResultsError> {
-    let document = batch.document();
-    let other_rows = ResultsError::OtherRows(head.partition);
-    let Ok(entry) = batch.partition(head.partition) else {
-        return Err(other_rows);
-    };
-    let fits = head.batch_sha256 == batch.digest()
-        && head.rows == entry.rows
-        && rows.len() == entry.rows as usize;
-    if !fits {
-        return Err(other_rows);
-    }
-    if !document.output_policy.within(model.limit) {
-        return Err(ResultsError::OutputPolicy);
-    }
-    let ids = rows.iter().map(|row| row.custom_id.as_str());
-    if needed_pad(document.output_policy, model.labels, ids) > document.pad {
-        return Err(ResultsError::PadTooSmall { pad: document.pad });
-    }
-    Ok(())
+    let mut draft = ResultsDraft::begin(batch, head, model.limit)?;
+    draft.push(model.labels, rows)?;
+    draft.seal(batch)
 }
 
 /// One opened record.

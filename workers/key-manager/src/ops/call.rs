@@ -139,7 +139,7 @@ async fn perform(
         Op::Batch => batch::register(open, guest, &read(request)?).await,
         Op::Certify => certify::certify(open, guest, state, &read(request)?).await,
         Op::Commit => commit::commit(open, guest, state, &read(request)?).await,
-        Op::Fhe => fhe::decrypt(open, guest, read(request)?).await,
+        Op::Fhe => fhe::decrypt(open, guest, &mut state.unfinished, read(request)?).await,
         Op::Unwrap => unwrap::unwrap(open, guest, &read(request)?).await,
     }
 }

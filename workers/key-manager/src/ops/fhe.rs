@@ -2,15 +2,14 @@
 //!
 //! The guest receives ciphertext whose length depends on names and sizes alone. A row that no
 //! honest evaluation gives ends its session and quarantines guest and batch.
+//!
+//! A partition may come in several requests, each with the rows that follow those before it. Their
+//! records are kept in the session; the request with the last row is answered with the file.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use sealift_encrypted_batch::{
-    ModelOutput, Outcome, OutputPolicy, ResultsHead, RowFault, RowResult, VerifiedBatch,
-    seal_results,
+    Outcome, OutputPolicy, ResultsDraft, ResultsHead, RowFault, RowResult, VerifiedBatch,
 };
 use sealift_kbs_protocol::call::{FheRequest, FheRow};
 use sealift_signed_document::{Digest, named_hash};
@@ -32,14 +31,46 @@ use crate::{
     },
 };
 
-/// Decrypts the rows of a partition. The same rows again are free; another x or s for a row is a
-/// new answer and is charged.
+/// Most bytes of a partition's records: a longer file, encoded, fits no answer of 64 MiB. What a
+/// session keeps between its requests is bounded by it.
+const MAX_RECORD_BYTES: u64 = 46 << 20;
+
+/// The records of a partition whose rows have not all come yet.
+pub(crate) struct UnfinishedResults {
+    of: PartitionRun,
+    draft: ResultsDraft,
+}
+
+/// What the records of one file have in common.
+#[derive(PartialEq)]
+struct PartitionRun {
+    batch_sha256: Digest,
+    partition: u32,
+    run: String,
+    layer: String,
+}
+
+impl PartitionRun {
+    fn of(request: &FheRequest) -> Self {
+        Self {
+            batch_sha256: request.batch_sha256,
+            partition: request.partition,
+            run: request.run.clone(),
+            layer: request.layer.clone(),
+        }
+    }
+}
+
+/// Decrypts the next rows of a partition. The same rows again are free; another x or s for a row
+/// is a new answer and is charged. The answer is the result file, or empty while rows are missing.
 pub(super) async fn decrypt(
     open: &Open,
     guest: &AttestedGuest,
+    unfinished: &mut Option<UnfinishedResults>,
     request: FheRequest,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let layer = admitted_layer(open, guest, &request).await?;
+    let (layer, rows) = admitted_layer(open, guest, &request).await?;
+    let before = draft_before(unfinished.as_ref(), &request, &rows)?;
     let request = Arc::new(request);
     // Arithmetic over a large partition takes long: off the threads that answer others.
     let checking = (Arc::clone(&layer), Arc::clone(&request));
@@ -49,10 +80,36 @@ pub(super) async fn decrypt(
     }
     checked?;
     let plan = reserve(open, guest, &request, layer).await?;
-    let sealing = Arc::clone(&request);
-    let file = blocking(move || plan.seal(&sealing)).await?;
+    let answering = Arc::clone(&request);
+    let answered = blocking(move || plan.answer(before, &answering)).await?;
+    let file = match answered {
+        Answered::Unfinished(draft) => {
+            let of = PartitionRun::of(&request);
+            *unfinished = Some(UnfinishedResults { of, draft });
+            return Ok(Zeroizing::default());
+        }
+        Answered::File(file) => file,
+    };
     record_output(open, guest, &request, Digest::of(&file)).await?;
+    // Only now: until the file is in the log, the same request may be repeated.
+    *unfinished = None;
     Ok(Zeroizing::new(file))
+}
+
+/// The records that the rows of `request` follow; none if they are the first.
+fn draft_before(
+    unfinished: Option<&UnfinishedResults>,
+    request: &FheRequest,
+    rows: &Range<u64>,
+) -> Result<Option<ResultsDraft>, Refusal> {
+    if rows.start == 0 {
+        return Ok(None);
+    }
+    let of = PartitionRun::of(request);
+    unfinished
+        .filter(|known| known.of == of && u64::from(known.draft.rows()) == rows.start)
+        .map(|known| Some(known.draft.clone()))
+        .ok_or(Refusal::OtherRows)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -63,12 +120,13 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| Refusal::Interrupted)?
 }
 
-/// Checks that this guest may ask for these rows at all, and finds the layer they are of.
+/// Checks that this guest may ask for these rows at all, and finds the layer they are of and
+/// their places.
 async fn admitted_layer(
     open: &Open,
     guest: &AttestedGuest,
     request: &FheRequest,
-) -> Result<Arc<ReadyLayer>, Refusal> {
+) -> Result<(Arc<ReadyLayer>, Range<u64>), Refusal> {
     let ledger = open.ledger().await;
     let now = ledger.time(open.clock());
     let known = KnownBatch::find(&ledger, guest, &request.batch_sha256, now)?;
@@ -80,15 +138,21 @@ async fn admitted_layer(
         .batch
         .partition(request.partition)
         .map_err(Refusal::Batch)?;
-    check_complete(request, u64::from(entry.rows))?;
+    let rows = check_consecutive(request, u64::from(entry.rows))?;
+    let pad = u64::from(known.batch.document().pad);
+    if u64::from(entry.rows).saturating_mul(pad) > MAX_RECORD_BYTES {
+        return Err(Refusal::PartitionTooLarge);
+    }
     let facts = &guest.facts;
     let id = fhe_bundle_id(&facts.model, &facts.version, &request.layer);
     let bundle = ledger
         .vault
         .secret(Table::FheBundles, &id)
         .ok_or(Refusal::UnknownLayer)?;
-    open.layers
-        .ready((facts.register_sha256, &request.layer), bundle)
+    let layer = open
+        .layers
+        .ready((facts.register_sha256, &request.layer), bundle)?;
+    Ok((layer, rows))
 }
 
 /// What is decided before anything is decrypted.
@@ -169,21 +233,25 @@ fn event(
     }
 }
 
-/// Each row of the partition must be there once, evaluated or with a fault.
-fn check_complete(request: &FheRequest, rows: u64) -> Result<(), Refusal> {
+/// Rows and faults must be consecutive rows of the partition, each there once.
+fn check_consecutive(request: &FheRequest, rows: u64) -> Result<Range<u64>, Refusal> {
     let evaluated = request.rows.iter().map(|row| row.row);
-    let places: Vec<_> = evaluated
+    let mut places: Vec<_> = evaluated
         .chain(request.faults.iter().map(|fault| fault.row))
         .collect();
-    let different: BTreeSet<_> = places.iter().copied().collect();
-    let complete = places.len() as u64 == rows
-        && different.len() as u64 == rows
-        && different.last().is_none_or(|last| *last < rows);
-    if complete {
-        Ok(())
-    } else {
-        Err(Refusal::OtherRows)
+    places.sort_unstable();
+    let first = places.first().copied().ok_or(Refusal::OtherRows)?;
+    if !places
+        .iter()
+        .copied()
+        .eq(first..first + places.len() as u64)
+    {
+        return Err(Refusal::OtherRows);
     }
+    let range = first..first + places.len() as u64;
+    (range.end <= rows)
+        .then_some(range)
+        .ok_or(Refusal::OtherRows)
 }
 
 /// Charges every row that was not charged before.
@@ -268,9 +336,40 @@ async fn quarantine(
     ledger.record(open.clock(), change, event).await.map(drop)
 }
 
+/// What comes of a request's rows.
+enum Answered {
+    /// More rows have to come.
+    Unfinished(ResultsDraft),
+    /// The partition's result file.
+    File(Vec<u8>),
+}
+
 impl Plan {
-    /// Opens the rows and writes the file to whom the user's batch names.
-    fn seal(&self, request: &FheRequest) -> Result<Vec<u8>, Refusal> {
+    /// Opens the rows and appends their records to those `before` them; after the last, writes the
+    /// file to whom the user's batch names.
+    fn answer(
+        &self,
+        before: Option<ResultsDraft>,
+        request: &FheRequest,
+    ) -> Result<Answered, Refusal> {
+        let mut draft = match before {
+            Some(draft) => draft,
+            None => ResultsDraft::begin(&self.batch, &self.head, self.limit)
+                .map_err(Refusal::Results)?,
+        };
+        let rows = self.open(request)?;
+        draft
+            .push(self.layer.labels(), &rows)
+            .map_err(Refusal::Results)?;
+        if !draft.is_complete() {
+            return Ok(Answered::Unfinished(draft));
+        }
+        let sealed = draft.seal(&self.batch).map_err(Refusal::Results)?;
+        Ok(Answered::File(sealed.file))
+    }
+
+    /// The answers to the rows of a request, in order.
+    fn open(&self, request: &FheRequest) -> Result<Vec<RowResult>, Refusal> {
         let policy = self.batch.document().output_policy;
         let opened = self.layer.open(&request.rows, policy)?;
         let answered = request.rows.iter().zip(opened).map(|(row, outcome)| {
@@ -293,14 +392,7 @@ impl Plan {
             )
         });
         let rows: BTreeMap<u64, RowResult> = answered.chain(faults).collect();
-        let rows: Vec<_> = rows.into_values().collect();
-        let model = ModelOutput {
-            labels: self.layer.labels(),
-            limit: self.limit,
-        };
-        seal_results(&self.batch, &self.head, model, &rows)
-            .map(|sealed| sealed.file)
-            .map_err(Refusal::Results)
+        Ok(rows.into_values().collect())
     }
 }
 

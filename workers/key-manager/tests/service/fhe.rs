@@ -164,7 +164,8 @@ async fn rows_that_do_not_make_up_the_partition_are_refused() {
     let user = User::new(&open, 5).await;
     let guest = opened(&open, &user).await;
     for rows in [
-        vec![head.row(0, "a", 0)],
+        vec![],
+        vec![head.row(1, "b", 0)],
         vec![head.row(0, "a", 0), head.row(0, "b", 0)],
         vec![head.row(0, "a", 0), head.row(2, "b", 0)],
         vec![
@@ -188,6 +189,68 @@ async fn rows_that_do_not_make_up_the_partition_are_refused() {
     };
     refused_in_session(&guest.client.fhe(&unopened).await);
     open.assert_refused("OtherRows").await;
+}
+
+/// The rows of a wide layer do not fit one request.
+#[tokio::test]
+async fn a_partition_may_come_in_several_requests() {
+    let (world, head) = (World::new(), EncryptedHead::new());
+    let open = head.registered(&world, |_| ()).await;
+    let user = User::new(&open, 5).await;
+    let guest = opened(&open, &user).await;
+    let first = request(&user, vec![head.row(0, "a", 0)]);
+    let second = request(&user, vec![head.row(1, "b", 2)]);
+    // Asked for again, it begins anew.
+    for _ in 0..2 {
+        assert!(guest.client.fhe(&first).await.unwrap().is_empty());
+        assert_eq!(open.last_entry().await.kind, EntryType::FheReserved);
+    }
+    let file = guest.client.fhe(&second).await.unwrap();
+    assert_eq!(open.last_entry().await.kind, EntryType::FheResult);
+    let lines = lines(&user, &file);
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[1]["response"]["body"]["label"], LABELS[0]);
+    assert_eq!(lines[2]["response"]["body"]["label"], LABELS[2]);
+    assert_eq!(lines[2]["id"], "0-1");
+    // With the file its records are gone.
+    refused_in_session(&guest.client.fhe(&second).await);
+    open.assert_refused("OtherRows").await;
+}
+
+#[tokio::test]
+async fn rows_follow_only_those_of_their_own_run_and_session() {
+    let (world, head) = (World::new(), EncryptedHead::new());
+    let open = head.registered(&world, |_| ()).await;
+    let user = User::new(&open, 5).await;
+    let guest = opened(&open, &user).await;
+    let first = request(&user, vec![head.row(0, "a", 0)]);
+    let second = request(&user, vec![head.row(1, "b", 2)]);
+    guest.client.fhe(&first).await.unwrap();
+    let other_run = FheRequest {
+        run: "run-2".into(),
+        ..second.clone()
+    };
+    refused_in_session(&guest.client.fhe(&other_run).await);
+    open.assert_refused("OtherRows").await;
+    let other_guest = ready(&open).await;
+    refused_in_session(&other_guest.client.fhe(&second).await);
+    open.assert_refused("OtherRows").await;
+    assert!(!guest.client.fhe(&second).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_dishonest_row_in_a_later_request_ends_the_session_as_in_the_first() {
+    let (world, head) = (World::new(), EncryptedHead::new());
+    let open = head.registered(&world, |_| ()).await;
+    let user = User::new(&open, 5).await;
+    let guest = opened(&open, &user).await;
+    let first = request(&user, vec![head.row(0, "a", 0)]);
+    let mut second = request(&user, vec![head.row(1, "b", 2)]);
+    second.rows[0].y.0[0] ^= 1;
+    guest.client.fhe(&first).await.unwrap();
+    let answer = guest.client.fhe(&second).await;
+    assert!(matches!(answer, Err(GuestClientError::NotAttested)));
+    assert_eq!(open.last_entry().await.kind, EntryType::Quarantined);
 }
 
 /// ATTACKS 12: the budget counts answers, not requests.

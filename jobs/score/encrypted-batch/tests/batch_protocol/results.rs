@@ -1,9 +1,9 @@
 //! Result files: what they show to whom.
 
 use sealift_encrypted_batch::{
-    AgeIdentity, ModelOutput, OpenedResults, Outcome, OutputPolicy, ResultsError, ResultsHead,
-    RowFault, RowResult, SealedResults, needed_pad, open_results, result_object, seal_age,
-    seal_results, verify_receipt,
+    AgeIdentity, ModelOutput, OpenedResults, Outcome, OutputPolicy, ResultsDraft, ResultsError,
+    ResultsHead, RowFault, RowResult, SealedResults, needed_pad, open_results, result_object,
+    seal_age, seal_results, verify_receipt,
 };
 use sealift_signed_document::Digest;
 
@@ -294,4 +294,26 @@ fn result_objects_are_named_by_batch_partition_and_content() {
         result_object(&batch, 4, &manifest),
         format!("results/{batch}/4/{manifest}.age")
     );
+}
+
+/// The key manager is sent the rows of a wide head in parts.
+#[test]
+fn records_that_come_in_parts_make_the_file_of_all_of_them() {
+    let certified = Certified::new();
+    let labels = labels();
+    let rows = rows(scores(0.0, 1.0), Outcome::Fault(RowFault::NotFinite));
+    let begun = ResultsDraft::begin(certified.batch(), &head(&certified), OutputPolicy::Label);
+    let mut draft = begun.unwrap();
+    draft.push(&labels, &rows[..1]).unwrap();
+    assert!(!draft.is_complete());
+    let early = draft.seal(certified.batch());
+    assert!(matches!(early, Err(ResultsError::OtherRows(0))));
+    let beyond = draft.clone().push(&labels, &rows);
+    assert!(matches!(beyond, Err(ResultsError::OtherRows(0))));
+    draft.push(&labels, &rows[1..]).unwrap();
+    let results = draft.seal(certified.batch()).unwrap();
+    assert_eq!((results.rows.ok, results.rows.error), (1, 1));
+    let opened = open(&certified, &results, &certified.scenario.results_identity).unwrap();
+    assert_eq!(opened.rows().len(), 2);
+    assert_eq!(opened.rows()[1].label, Err(RowFault::NotFinite));
 }
