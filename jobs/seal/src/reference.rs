@@ -30,7 +30,11 @@ pub enum ReferenceError {
 }
 
 /// A plain model's output head in integers.
-pub struct ReferenceHead(PlainHead);
+pub struct ReferenceHead {
+    head: PlainHead,
+    /// Of the one head; none where there are several.
+    labels: Vec<String>,
+}
 
 impl ReferenceHead {
     /// Reads and quantises the head of a plain model as sealing does.
@@ -40,13 +44,29 @@ impl ReferenceHead {
         let layer = OutputLayer::read(&config, tokenizer.as_deref())?;
         let source = model.source();
         let layer = layer.with_biases_that(|name| source.tensor(name).is_some());
-        Ok(Self(PlainHead::read(source, &layer)?))
+        let labels = layer.labels().map_err(ConfigError::Labels)?;
+        let labels = labels.single().unwrap_or_default().to_vec();
+        let head = PlainHead::read(source, &layer)?;
+        Ok(Self { head, labels })
     }
 
     /// Scores for one activation: quantised, multiplied and summed in integers, then rescaled.
     pub fn logits(&self, activation: &[f32]) -> Result<Vec<f64>, ReferenceError> {
         let quantised = quantise_activation(activation, ScaleRange::ANY)?;
-        let sums = self.0.rows.integer_reference(&quantised.values)?;
-        Ok(self.0.rows.logits(&sums, quantised.scale, &self.0.bias)?)
+        let PlainHead { rows, bias } = &self.head;
+        let sums = rows.integer_reference(&quantised.values)?;
+        Ok(rows.logits(&sums, quantised.scale, bias)?)
+    }
+
+    /// The label of the highest score, the first of equals, as `f32`: as the key manager sees it.
+    /// A model with several heads has no such label.
+    pub fn label(&self, logits: &[f64]) -> Option<&str> {
+        let mut best = 0;
+        for (index, score) in logits.iter().enumerate() {
+            if *score as f32 > logits[best] as f32 {
+                best = index;
+            }
+        }
+        self.labels.get(best).map(String::as_str)
     }
 }

@@ -132,9 +132,9 @@ pub(crate) struct Reference {
     /// Rows that are scored together.
     #[arg(long)]
     pub(crate) rows_per_partition: usize,
-    /// Decimals that scores are rounded to.
+    /// Also print the scores, rounded to as many decimals.
     #[arg(long)]
-    pub(crate) decimals: u8,
+    pub(crate) decimals: Option<u8>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ mod cost;
 mod erase;
 mod failure;
 mod grant;
+mod plain_tensors;
 mod reference;
 mod rotate;
 mod template;

@@ -3,9 +3,8 @@
 
 use std::{fs, path::Path};
 
-use safetensors::SafeTensors;
 use sealift_encrypted_batch::released_score;
-use sealift_inference::{Body, Input, TensorSource};
+use sealift_inference::{Body, Input};
 use sealift_seal::{ModelFolder, ReferenceHead};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use crate::{
     args::Reference,
     command::print,
     failure::{Failure, INPUT, OrFail},
+    plain_tensors::PlainTensors,
 };
 
 /// A row of a labelled test file, or of a batch.
@@ -31,11 +31,13 @@ struct Content {
     features: Option<Vec<f32>>,
 }
 
-/// The reference of one row.
+/// The reference of one row: its label, and its scores if they were asked for.
 #[derive(Serialize)]
 struct Scores {
     custom_id: String,
-    logits: Vec<f64>,
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<Vec<f64>>,
 }
 
 pub(crate) fn reference(args: &Reference) -> Result<(), Failure> {
@@ -56,13 +58,16 @@ pub(crate) fn reference(args: &Reference) -> Result<(), Failure> {
             let logits = head
                 .logits(&activation)
                 .or_fail(INPUT, format!("row `{}`", row.custom_id))?;
-            let logits = logits
-                .into_iter()
-                .map(|value| released_score(value as f32, args.decimals))
-                .collect();
+            let released = |decimals| {
+                let logits = logits.iter();
+                logits
+                    .map(|value| released_score(*value as f32, decimals))
+                    .collect()
+            };
             all.push(Scores {
                 custom_id: row.custom_id.clone(),
-                logits,
+                label: head.label(&logits).map(str::to_owned),
+                logits: args.decimals.map(released),
             });
         }
     }
@@ -74,10 +79,8 @@ fn body(folder: &ModelFolder, path: &Path) -> Result<Body, Failure> {
     let file = |name| folder.file(name).or_fail(INPUT, unusable());
     let config = file("config.json")?.unwrap_or_default();
     let tokenizer = file("tokenizer.json")?;
-    let weights = file("model.safetensors")?.unwrap_or_default();
-    let tensors = SafeTensors::deserialize(&weights).or_fail(INPUT, unusable())?;
-    let source: &dyn TensorSource = &tensors;
-    Body::load(&config, tokenizer.as_deref(), source).or_fail(INPUT, unusable())
+    let tensors = PlainTensors::read(folder.source()).or_fail(INPUT, unusable())?;
+    Body::load(&config, tokenizer.as_deref(), &tensors).or_fail(INPUT, unusable())
 }
 
 fn rows(path: &Path) -> Result<Vec<Row>, Failure> {

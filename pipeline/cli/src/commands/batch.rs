@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{
     init::{USER_AGE, USER_SIGN, open_trust},
-    receipts,
+    integer_reference, receipts,
 };
 use crate::{
     args::{BatchCompare, BatchOpen, BatchSeal},
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Decimals of `dangerous_full_scores` on the command line.
-const DECIMALS: u8 = 6;
+pub(super) const DECIMALS: u8 = 6;
 
 /// How often the key manager unwraps one partition: first attempt and the retries of a run.
 const MAX_ATTEMPTS: u32 = 10;
@@ -225,7 +225,9 @@ pub(crate) fn compare_with(
     let results = results_of(&arguments.results)?;
     let compared = comparison(&results, &arguments.expect)?;
     let reference = match &arguments.integer_reference {
-        Some(model) => Some(integer_reference(layout, model, arguments, &results)?),
+        Some(model) => Some(integer_reference::agreement(
+            layout, model, arguments, &results,
+        )?),
         None => None,
     };
     let agreement = compared.label_agreement();
@@ -309,64 +311,6 @@ fn comparison(results: &[ResultRow], expect: &Path) -> Result<Comparison, Failur
         format!("`{}` holds no expectations", expect.display()),
     )?;
     Ok(compare(results, &expected))
-}
-
-/// What the owner's binary prints for one row.
-#[derive(Deserialize)]
-struct Reference {
-    custom_id: String,
-    logits: Vec<f64>,
-}
-
-/// Share of published values that equal the integer reference, rounded as they were.
-fn integer_reference(
-    layout: &Layout,
-    model: &Path,
-    arguments: &BatchCompare,
-    results: &[ResultRow],
-) -> Result<f64, Failure> {
-    let absolute = |path: &Path| {
-        path.canonicalize()
-            .map_err(|source| Failure::unreadable(path, source))
-    };
-    let mut all = vec!["reference".into()];
-    all.extend(args([
-        ("--model", absolute(model)?.into()),
-        ("--rows", absolute(&arguments.expect)?.into()),
-        (
-            "--rows-per-partition",
-            arguments.rows_per_partition.to_string().into(),
-        ),
-        ("--decimals", DECIMALS.to_string().into()),
-    ]));
-    let reference: Vec<Reference> = child::ask(layout, Sibling::Owner, all)?;
-    let by_id: std::collections::BTreeMap<_, _> = reference
-        .iter()
-        .map(|row| (row.custom_id.as_str(), &row.logits))
-        .collect();
-    let (mut equal, mut values) = (0_usize, 0_usize);
-    for row in results {
-        let Some(published) = &row.logits else {
-            continue;
-        };
-        let wanted = by_id.get(row.custom_id.as_str());
-        values += published.len();
-        equal += wanted.map_or(0, |wanted| {
-            published
-                .iter()
-                .zip(*wanted)
-                .filter(|(found, wanted)| found == wanted)
-                .count()
-        });
-    }
-    if values == 0 {
-        return Err(
-            Failure::new(ExitCode::Input, "the results hold no scores to compare").remedy(
-                "the integer reference needs results under the output policy dangerous_full_scores",
-            ),
-        );
-    }
-    Ok(equal as f64 / values as f64)
 }
 
 fn output_policy(text: &str) -> Result<OutputPolicy, Failure> {

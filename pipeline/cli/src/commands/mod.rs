@@ -3,6 +3,7 @@
 mod batch;
 mod control;
 mod init;
+mod integer_reference;
 pub(crate) mod look;
 mod model;
 mod model_diff;
