@@ -6,6 +6,8 @@ pub(crate) mod fixtures;
 pub(crate) mod processes;
 pub(crate) mod safetensors;
 pub(crate) mod sealift;
+#[cfg(feature = "fhe")]
+pub(crate) mod wide_llama;
 
 pub(crate) use deployment::Deployment;
 pub(crate) use fixtures::{Batch, TABULAR, TINY_BERT};

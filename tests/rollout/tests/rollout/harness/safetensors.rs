@@ -72,6 +72,29 @@ impl Tensors {
             .2
     }
 
+    /// Appends rows to a matrix.
+    pub(crate) fn extend_rows(&mut self, name: &str, rows: impl IntoIterator<Item = f32>) {
+        let found = self.tensors.iter_mut().find(|(other, ..)| other == name);
+        let (_, shape, values) = found.unwrap_or_else(|| panic!("there is no tensor `{name}`"));
+        values.extend(rows);
+        shape[0] = values.len() as u64 / shape[1];
+    }
+
+    /// Takes the tensor `name` out, into a file of its own.
+    pub(crate) fn split_off(&mut self, name: &str) -> Self {
+        let of_name = |(other, ..): &mut (String, _, _)| other == name;
+        let tensors: Vec<_> = self.tensors.extract_if(.., of_name).collect();
+        assert_eq!(tensors.len(), 1, "there is no tensor `{name}`");
+        Self {
+            tensors,
+            tied: None,
+        }
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|(name, ..)| name.as_str())
+    }
+
     /// Writes `name` as a second name of the bytes of `other`.
     pub(crate) fn tie(&mut self, name: &str, other: &str) {
         self.tied = Some((name.to_owned(), other.to_owned()));
