@@ -2,6 +2,8 @@
 //!
 //! Leaves `protection-plan.json` in the run's artifacts and nothing elsewhere; undo removes it.
 
+mod answer_room;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -24,6 +26,10 @@ pub struct Input {
     pub model: PathBuf,
     /// How the output head is protected; everything else is `sealed`.
     pub head: Head,
+    /// Folder of the batch that is going to be scored: one without room for the model's answers is
+    /// refused before anything is sealed.
+    #[serde(default)]
+    pub batch: Option<PathBuf>,
 }
 
 /// How the output head is protected.
@@ -81,6 +87,9 @@ impl Job for Assess {
 
     async fn run(&self, input: &Input, context: &JobContext) -> Result<Output, JobError> {
         let (plan, cost) = plan(input)?;
+        if let Some(batch) = &input.batch {
+            answer_room::check(batch, &plan.output, input.head)?;
+        }
         let counts = plan.counts();
         context.log(format!(
             "{} tensors: {} plain, {} sealed, {} fhe",
@@ -241,7 +250,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         Assess
             .run(
-                &Input { model, head },
+                &Input {
+                    model,
+                    head,
+                    batch: None,
+                },
                 &JobContext::detached(folder.path(), 0),
             )
             .await
@@ -285,6 +298,7 @@ mod tests {
         let input = Input {
             model: model.clone(),
             head: Head::Sealed,
+            batch: None,
         };
         let context = JobContext::detached(folder.path(), 0);
         let output = Assess.run(&input, &context).await.unwrap();
@@ -328,6 +342,7 @@ mod tests {
         let input = Input {
             model: fixture("breast-cancer-mlp"),
             head: Head::Sealed,
+            batch: None,
         };
         Assess.undo(&input, None, &context).await.unwrap();
         let output = Assess.run(&input, &context).await.unwrap();

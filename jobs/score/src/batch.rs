@@ -7,15 +7,11 @@ use std::{
 };
 
 use schemars::JsonSchema;
-use sealift_encrypted_batch::{BatchError, FolderError, Partition, VerifiedBatch, read_batch};
+use sealift_encrypted_batch::{
+    BatchError, FolderError, Partition, USER_KEY_FILE, VerifiedBatch, read_batch,
+};
 use sealift_signed_document::{Digest, DocumentError, VerifyingKey};
 use serde::{Deserialize, Serialize};
-
-/// File beside the batch document: the user's public signing key, standard base64.
-///
-/// Nobody vouches for it here. It lets the operator notice a damaged batch before any work is
-/// done; the key manager scores only under the user key of the owner's grant.
-pub const USER_KEY_FILE: &str = "user.pub";
 
 /// Longest [`USER_KEY_FILE`]: 44 characters and a line feed.
 const MAX_USER_KEY_BYTES: u64 = 64;

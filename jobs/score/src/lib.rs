@@ -13,7 +13,7 @@ mod partition;
 mod score;
 mod store;
 
-pub use batch::{BatchReference, PartitionReference, USER_KEY_FILE, UserBatch, UserBatchError};
+pub use batch::{BatchReference, PartitionReference, UserBatch, UserBatchError};
 pub use dispatch::{DispatchError, SCORE_PATH};
 pub use key_manager::ProofError;
 pub use merge::{Input as MergeInput, Merge, MergeError, Output as MergeOutput, Rows};

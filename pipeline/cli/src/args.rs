@@ -157,6 +157,11 @@ pub(crate) struct BatchSeal {
     /// Length of every result record in bytes, so that lengths say nothing about answers.
     #[arg(long, value_name = "BYTES")]
     pub(crate) pad: Option<u32>,
+    /// Where published versions of the model are looked for, whose labels decide how long records
+    /// have to be: a folder, s3://bucket, az://container or gs://bucket; the state folder's own
+    /// store if absent.
+    #[arg(long)]
+    pub(crate) store: Option<StoreAddress>,
     /// How long the batch may be used.
     #[arg(long, value_name = "DURATION", default_value = "7d")]
     pub(crate) valid_for: String,

@@ -38,6 +38,7 @@ pub(crate) fn cost(args: &Cost) -> Result<(), Failure> {
     let input = Input {
         model: args.model.clone(),
         head: Head::Fhe,
+        batch: None,
     };
     let fact = || "the head cannot be encrypted homomorphically";
     let (plan, cost) = sealift_assess::plan(&input).or_fail(INPUT, fact())?;

@@ -61,6 +61,11 @@ pub(crate) fn version_path(model: &Name, version: &Name, revision: u64) -> Path 
     revisions_path(model, version).join(format!("{revision}.json"))
 }
 
+/// Where the documents of a model's versions lie.
+pub(crate) fn model_path(model: &Name) -> Path {
+    Path::from_iter([VERSIONS, model.as_str()])
+}
+
 /// Where the documents of a version's later revisions lie.
 pub(crate) fn revisions_path(model: &Name, version: &Name) -> Path {
     Path::from_iter([VERSIONS, model.as_str(), &format!("{version}@")])

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, sync::OnceCell, task};
 use crate::{
     StoreError, VersionDocument, VersionDocumentError,
     document::DOCUMENT_BYTES_MAX,
-    pieces::{blob_path, named_by, revisions_path, version_path},
+    pieces::{blob_path, model_path, named_by, revisions_path, version_path},
     store_files::StoreFiles,
 };
 
@@ -131,6 +131,28 @@ impl ModelStore {
     pub async fn fetch(&self, model: &Name, version: &Name) -> Result<FetchedVersion, StoreError> {
         let document = self.document(model, version).await?;
         self.fetch_document(document).await
+    }
+
+    /// Fetches the version of `model` with the highest serial, as [`ModelStore::fetch`] does; none
+    /// where the store has no version of it.
+    pub async fn newest(&self, model: &Name) -> Result<Option<FetchedVersion>, StoreError> {
+        let folder = model_path(model);
+        let failed = |source| StoreError::of("list", &folder, source);
+        let mut objects = self.store.list(Some(&folder));
+        let mut newest: Option<VersionDocument> = None;
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            let (_, version, revision) =
+                named_by(&object.location).ok_or(StoreError::Foreign(object.location))?;
+            let document = self.revision(model, &version, revision).await?;
+            let place = |document: &VersionDocument| (document.serial, document.revision);
+            if newest.as_ref().map(place) < Some(place(&document)) {
+                newest = Some(document);
+            }
+        }
+        match newest {
+            Some(document) => self.fetch_document(document).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Fetches the revision that is pinned, as [`ModelStore::fetch_manifest`] does.

@@ -13,6 +13,12 @@ use crate::partition::MAX_PARTITION_BYTES;
 /// Name of the signed document in a batch folder.
 pub const BATCH_FILE: &str = "batch.dsse.json";
 
+/// File beside the signed document: the user's public signing key, standard base64.
+///
+/// Nobody vouches for it here. It lets whoever dispatches the batch notice a damaged one before
+/// any work is done; the key manager scores only under the user key of the owner's grant.
+pub const USER_KEY_FILE: &str = "user.pub";
+
 /// Name of a partition's file relative to its batch folder or object prefix.
 pub fn partition_file(index: u32) -> String {
     format!("partitions/{index:05}.age")

@@ -35,7 +35,9 @@ pub use age_key::{AgeIdentity, AgeKeyError, AgeRecipient, FileKey};
 pub use age_payload::{PayloadError, open_payload, seal_payload};
 pub use batch::{Batch, BatchError, MAX_PARTITIONS, Partition, VerifiedBatch, guest_policy_sha256};
 pub use compare::{CompareError, Comparison, Disagreement, Expected, compare, parse_expected};
-pub use folder::{BATCH_FILE, FolderError, partition_file, read_batch, read_partition};
+pub use folder::{
+    BATCH_FILE, FolderError, USER_KEY_FILE, partition_file, read_batch, read_partition,
+};
 pub use grant::{Budget, Grant, GrantAck, GrantAckError, GrantRecipient, VersionScope};
 pub use identifier::{BatchId, GrantId, ParseIdError};
 pub use output_policy::{MAX_DECIMALS, OutputPolicy};
@@ -48,7 +50,7 @@ pub use results::{
     OpenedResults, ResultLineError, ResultRow, ResultsError, ResultsHead, SealedResults,
     open_results, parse_results, partition_object, result_object, seal_results,
 };
-pub use results_draft::ResultsDraft;
+pub use results_draft::{MAX_DECRYPTED_BYTES, ResultsDraft};
 pub use row::{
     InputRow, MAX_CUSTOM_ID_BYTES, MAX_FEATURES, MAX_LINE_BYTES, RowBody, RowError, RowProblem,
     RowShape, RowsError, parse_rows,

@@ -9,6 +9,10 @@ use crate::{
     result_record::{RecordWriter, needed_pad},
 };
 
+/// Most bytes of the records of one partition that a key manager makes: a longer file, encoded,
+/// does not fit its answer of 64 MiB.
+pub const MAX_DECRYPTED_BYTES: u64 = 46 << 20;
+
 /// The records of a partition that are known so far. Rows come in order, in as many parts as
 /// their maker computes them in; every part is under the policy and with the padding that the
 /// user signed, and nobody else's wishes are taken.

@@ -9,7 +9,7 @@ use std::{
 
 use sealift_encrypted_batch::{
     AgeIdentity, Assurance, Comparison, Disagreement, GrantRecipient, OutputPolicy, ResultRow,
-    SealOptions, VersionScope, compare, guest_policy_sha256, needed_pad, open_results,
+    SealOptions, USER_KEY_FILE, VersionScope, compare, guest_policy_sha256, open_results,
     parse_expected, parse_rows, seal_batch,
 };
 use sealift_kbs_protocol::KeyManagerClient;
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    answer_room,
     init::{USER_AGE, USER_SIGN, open_trust},
     integer_reference, receipts,
 };
@@ -39,22 +40,12 @@ pub(super) const DECIMALS: u8 = 6;
 /// How often the key manager unwraps one partition: first attempt and the retries of a run.
 const MAX_ATTEMPTS: u32 = 10;
 
-/// The user's public key beside the batch: a hint for whoever dispatches it. What counts is the
-/// key in the grant.
-const USER_KEY_FILE: &str = "user.pub";
-
 /// What the owner's binary prints for a grant.
 #[derive(Deserialize)]
 struct Granted {
     grant_ack: Envelope,
     /// Serials that the user may want scored: the newest one and the one that comes next.
     serials: Vec<u64>,
-}
-
-/// The widest answer that records have room for unless `--pad` says otherwise: sixteen labels of
-/// forty characters.
-fn label_allowance() -> Vec<String> {
-    vec!["x".repeat(40); 16]
 }
 
 pub(crate) async fn seal(
@@ -70,6 +61,7 @@ pub(crate) async fn seal(
         ExitCode::Input,
         format!("`{}` has lines that are not rows", arguments.rows.display()),
     )?;
+    let pad = answer_room::pad(layout, arguments, policy, &parsed).await?;
     let now = clock::now_unix();
     let user = user_key(layout)?;
     let key_manager = KeyManager::start(layout, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -81,7 +73,6 @@ pub(crate) async fn seal(
         ExitCode::Unverified,
         "the grant's recipient is not the key manager's",
     )?;
-    let ids = parsed.iter().map(|row| row.custom_id.as_str());
     let trust = open_trust(layout, now)?;
     let mut result_recipients = vec![age_identity(layout)?.recipient()];
     for text in &arguments.also_to {
@@ -92,9 +83,7 @@ pub(crate) async fn seal(
     }
     let options = SealOptions {
         rows_per_partition: arguments.rows_per_partition,
-        pad: arguments
-            .pad
-            .unwrap_or_else(|| needed_pad(policy, &label_allowance(), ids)),
+        pad,
         result_recipients,
         versions: VersionScope::Serials(granted.serials.iter().copied().collect()),
         guest_policy_sha256: guest_policy_sha256(

@@ -1,5 +1,6 @@
 //! One module per group of commands.
 
+mod answer_room;
 mod batch;
 mod control;
 mod init;

@@ -75,4 +75,37 @@ fn a_whole_vocabulary_under_encryption_answers_as_both_references_do() {
     let compared = deployment.assert_results(&batch, Some(&model));
     assert_eq!(compared["label_agreement"], 1.0, "{compared}");
     assert_eq!(compared["integer_reference_agreement"], 1.0, "{compared}");
+
+    // Now that there is a version, its labels are known where batches are sealed.
+    let scores = deployment.seal_batch(
+        &sources.join("rows.jsonl"),
+        wide_llama::NAME,
+        8,
+        &sources.join("scores"),
+    );
+    scores.assert_refused(6, "over the 30522 labels", "output policy `label`");
+}
+
+/// Before there is a version, the first to know are the jobs of the run.
+#[cfg(feature = "fhe")]
+#[test]
+fn a_batch_without_room_for_the_scores_of_a_vocabulary_ends_the_run_before_anything_is_sealed() {
+    let deployment = Deployment::new();
+    let sources = deployment.new_folder("texts");
+    let model = sources.join(wide_llama::NAME);
+    wide_llama::write(&model);
+    wide_llama::write_rows(8, &sources);
+    let batch = sources.join("scores");
+    let rows = sources.join("rows.jsonl");
+    deployment
+        .seal_batch(&rows, wide_llama::NAME, 8, &batch)
+        .assert_success();
+    let model = format!("model={}", model.display());
+    let name = format!("model_name={}", wide_llama::NAME);
+    let output = deployment.run(TINY_LLAMA, &batch, &[&model, &name]);
+    output.assert_job_failed(
+        "assess",
+        "over the model's 30522 labels",
+        "output policy `label`",
+    );
 }

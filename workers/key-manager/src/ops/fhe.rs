@@ -9,7 +9,8 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use sealift_encrypted_batch::{
-    Outcome, OutputPolicy, ResultsDraft, ResultsHead, RowFault, RowResult, VerifiedBatch,
+    MAX_DECRYPTED_BYTES, Outcome, OutputPolicy, ResultsDraft, ResultsHead, RowFault, RowResult,
+    VerifiedBatch,
 };
 use sealift_kbs_protocol::call::{FheRequest, FheRow};
 use sealift_signed_document::{Digest, named_hash};
@@ -30,10 +31,6 @@ use crate::{
         vault::Change,
     },
 };
-
-/// Most bytes of a partition's records: a longer file, encoded, fits no answer of 64 MiB. What a
-/// session keeps between its requests is bounded by it.
-const MAX_RECORD_BYTES: u64 = 46 << 20;
 
 /// The records of a partition whose rows have not all come yet.
 pub(crate) struct UnfinishedResults {
@@ -140,7 +137,8 @@ async fn admitted_layer(
         .map_err(Refusal::Batch)?;
     let rows = check_consecutive(request, u64::from(entry.rows))?;
     let pad = u64::from(known.batch.document().pad);
-    if u64::from(entry.rows).saturating_mul(pad) > MAX_RECORD_BYTES {
+    // Also what a session keeps between its requests is bounded by this.
+    if u64::from(entry.rows).saturating_mul(pad) > MAX_DECRYPTED_BYTES {
         return Err(Refusal::PartitionTooLarge);
     }
     let facts = &guest.facts;

@@ -3,7 +3,7 @@
 use std::{fs, ops::ControlFlow, sync::Arc};
 
 use crate::faulty::{Fault, Faulty};
-use crate::support::{Sealed, content, publish, sealed};
+use crate::support::{Sealed, content, publish, sealed, sealed_as};
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload, memory::InMemory, path::Path};
 use sealift_model_store::{ModelStore, StoreError};
@@ -284,4 +284,16 @@ async fn a_document_that_somebody_put_there_does_not_hide_the_pinned_revision() 
     put(&memory, "versions/tiny/v1@/x.json", "{}").await;
     let foreign = store.revisions(&sealed.pinned.model, &sealed.pinned.version);
     assert!(matches!(foreign.await, Err(StoreError::Foreign(_))));
+}
+
+#[tokio::test]
+async fn the_newest_version_is_the_one_with_the_highest_serial() {
+    let (_, store) = in_memory();
+    let model = "tiny".parse().unwrap();
+    assert!(store.newest(&model).await.unwrap().is_none());
+    let newer = sealed_as("a", 2);
+    publish(&store, &newer).await.unwrap();
+    publish(&store, &sealed_as("b", 1)).await.unwrap();
+    let newest = store.newest(&model).await.unwrap().unwrap();
+    newest.verify(&newer.pinned).unwrap();
 }
