@@ -23,5 +23,5 @@ pub use name::{ParsePodNameError, PodName};
 pub use pod::{Pod, Published};
 pub use pods::{PodError, Pods, Serving};
 pub use provision::{Input as ProvisionInput, Output as ProvisionOutput, Provision};
-pub use settings::{KeyManagerAddress, PodSettings, SettingsError};
+pub use settings::{GuestStore, KeyManagerAddress, PodSettings, SettingsError};
 pub use status::{GuestStatus, STATUS_PATH};

@@ -29,6 +29,29 @@ pub enum SettingsError {
     Path(PathBuf),
 }
 
+/// Where guests find models and batches, and leave results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestStore {
+    /// A folder of this machine, absolute.
+    Folder(PathBuf),
+    /// The operator's relay before a store that guests do not reach themselves.
+    Relay(ServerUrl),
+}
+
+impl GuestStore {
+    /// What stands in the slot `store_url`.
+    fn url(&self) -> Result<String, SettingsError> {
+        match self {
+            Self::Folder(folder) => {
+                let refused = || SettingsError::Path(folder.clone());
+                let text = folder.to_str().filter(|_| folder.is_absolute());
+                Ok(format!("file://{}", text.ok_or_else(refused)?))
+            }
+            Self::Relay(url) => Ok(url.to_string()),
+        }
+    }
+}
+
 /// What every pod of one operator has in common.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
@@ -39,28 +62,24 @@ pub struct PodSettings {
 }
 
 impl PodSettings {
-    /// Guests read models from the folder `store`; the template and what else is trusted comes
-    /// from the folder `trust`; specs of pods stand in the folder `specs`. All are absolute.
+    /// Guests read models from `store`; the template and what else is trusted comes from the
+    /// folder `trust`; specs of pods stand in the folder `specs`. All folders are absolute.
     ///
     /// # Errors
     /// [`SettingsError::Path`].
     pub fn new(
-        store: &Path,
+        store: &GuestStore,
         trust: &Path,
         specs: &Path,
         key_manager: KeyManagerAddress,
     ) -> Result<Self, SettingsError> {
-        let refused = |path: &Path| SettingsError::Path(path.to_owned());
-        if let Some(relative) = [store, trust, specs]
-            .into_iter()
-            .find(|path| !path.is_absolute())
-        {
-            return Err(refused(relative));
+        let mut folders = [trust, specs].into_iter();
+        if let Some(relative) = folders.find(|path| !path.is_absolute()) {
+            return Err(SettingsError::Path(relative.to_owned()));
         }
-        let store = store.to_str().ok_or_else(|| refused(store))?;
         let operator_slots = OperatorSlots {
             km_url: key_manager.url.to_string(),
-            store_url: format!("file://{store}"),
+            store_url: store.url()?,
         };
         Ok(Self {
             trust: trust.to_owned(),

@@ -99,6 +99,11 @@ pub(crate) struct Run {
     /// An input of the definition.
     #[arg(long = "input", value_name = "NAME=VALUE")]
     pub(crate) inputs: Vec<String>,
+    /// The store that is published to and that batches and results pass through: a folder,
+    /// s3://bucket, az://container or gs://bucket with /folder behind it if wanted, and the
+    /// service's own variables; the state folder's own store if absent.
+    #[arg(long)]
+    pub(crate) store: Option<StoreAddress>,
     /// Where the key manager listens; a fixed port keeps guests' configuration across restarts.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) key_manager_listen: std::net::SocketAddr,

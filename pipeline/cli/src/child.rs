@@ -28,18 +28,20 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker with a cleared environment. It must be called on the main thread: the
+    /// Starts a worker with `variables` in an otherwise cleared environment. It must be called on the main thread: the
     /// kernel's death signal follows the thread that started the process.
-    pub(crate) fn start(
+    pub(crate) fn start<'a>(
         layout: &Layout,
         sibling: Sibling,
         args: Vec<OsString>,
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, Failure> {
         let name = sibling.name();
         accepted(layout, sibling)?;
         let child = Command::new(sibling.path()?)
             .args(args)
             .env_clear()
+            .envs(variables)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(error_log(layout, name)?)

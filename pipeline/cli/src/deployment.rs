@@ -8,6 +8,7 @@ use std::{
     process::Stdio,
 };
 
+use sealift_cloud_store::{CloudOptions, StoreAddress};
 use sealift_run::message::KindDescription;
 use sealift_server::{Engine, EngineOptions};
 use sealift_simulated_sp::{Launch, LaunchedGuest, SimulatedSp};
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use crate::{
     child::{self, Worker},
     clock,
-    commands::validate::KIND_FILES,
+    commands::{stores::cloud_options, validate::KIND_FILES},
     exit_code::ExitCode,
     failure::{Failure, OrFail},
     layout::Layout,
@@ -116,13 +117,17 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     /// Takes the state folder and starts everything.
-    pub(crate) async fn start(layout: &Layout, listen: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        layout: &Layout,
+        listen: SocketAddr,
+        store: &StoreAddress,
+    ) -> Result<Self, Failure> {
         let folder = lock(layout)?;
-        let store = SqliteStore::open(folder, StoreOptions::new(clock::now_ms))
+        let runs = SqliteStore::open(folder, StoreOptions::new(clock::now_ms))
             .await
             .or_fail(ExitCode::Environment, "cannot open the run log")?;
         let engine = Engine::start(
-            store,
+            runs,
             EngineOptions {
                 kinds: known_kinds()?,
             },
@@ -134,19 +139,29 @@ impl Deployment {
             key_manager,
             workers: Vec::new(),
         };
-        deployment.start_workers(layout)?;
+        deployment.start_workers(layout, store)?;
         Ok(deployment)
     }
 
-    fn start_workers(&mut self, layout: &Layout) -> Result<(), Failure> {
+    fn start_workers(&mut self, layout: &Layout, store: &StoreAddress) -> Result<(), Failure> {
+        // Credentials are for the zones that speak to the store, and for no other.
+        let options = match store {
+            StoreAddress::Folder(_) => CloudOptions::default(),
+            StoreAddress::Cloud { .. } => cloud_options(),
+        };
+        let store = OsString::from(store.to_string());
         let socket: OsString = self.engine.socket_path().into();
         let mut owner = owner_args("work", layout, self.key_manager.url());
         owner.extend(args([
             ("--engine", socket.clone()),
-            ("--store", layout.store().into()),
+            ("--store", store.clone()),
         ]));
-        self.workers
-            .push(Worker::start(layout, Sibling::Owner, owner)?);
+        self.workers.push(Worker::start(
+            layout,
+            Sibling::Owner,
+            owner,
+            options.variables(),
+        )?);
         let pods = layout.path().join("pods");
         if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(&pods) {
             return Err(Failure::unwritable(&pods, source));
@@ -155,7 +170,7 @@ impl Deployment {
         let mut operator = vec![OsString::from("work")];
         operator.extend(args([
             ("--engine", socket),
-            ("--store", layout.store().into()),
+            ("--store", store),
             ("--trust", layout.trust().into()),
             ("--pods", pods.into()),
             ("--simulated-sp", layout.simulated().into()),
@@ -164,8 +179,12 @@ impl Deployment {
             ("--km-id", km_id.into()),
             ("--km-tls-sha256", tls_sha256.into()),
         ]));
-        self.workers
-            .push(Worker::start(layout, Sibling::Operator, operator)?);
+        self.workers.push(Worker::start(
+            layout,
+            Sibling::Operator,
+            operator,
+            options.variables(),
+        )?);
         Ok(())
     }
 

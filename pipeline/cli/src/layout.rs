@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sealift_run::RunId;
+
 use crate::{
     exit_code::ExitCode,
     failure::{Failure, OrFail},
@@ -17,6 +19,7 @@ use crate::{
 /// |---|---|---|
 /// | `engine.sqlite` | run log | finished and unfinished runs are forgotten |
 /// | `store/` | published models, batches, results | they must be published and sealed again |
+/// | `stores/` | which store each run publishes to | unfinished runs go on in `store/` |
 /// | `artifacts/` | what jobs of a run leave for each other, results too | unfinished runs start over |
 /// | `owner/` | the owner's keys | see SECURITY.md |
 /// | `user/` | the model user's keys | results can never be opened |
@@ -84,6 +87,11 @@ impl Layout {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.0.join("store")
+    }
+
+    /// Which store a run publishes to.
+    pub(crate) fn store_of(&self, run: &RunId) -> PathBuf {
+        self.0.join("stores").join(run.to_string())
     }
 
     pub(crate) fn owner(&self) -> PathBuf {

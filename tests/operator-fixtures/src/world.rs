@@ -8,7 +8,7 @@ use std::{
 
 use sealift_evidence::{Assurance, Measurement, Tee};
 use sealift_init_data::{InitTemplate, SlotPatterns, TemplateParts, TemplateTexts};
-use sealift_provision::{KeyManagerAddress, Pod, PodSettings, Published};
+use sealift_provision::{GuestStore, KeyManagerAddress, Pod, PodSettings, Published};
 use sealift_signed_document::{
     Delegation, Digest, Envelope, PublicKey, Role, SigningKey, VerifyingKey, sign,
 };
@@ -150,7 +150,7 @@ impl World {
     /// What all pods have in common.
     pub fn settings(&self, key_manager: KeyManagerAddress) -> PodSettings {
         let [store, trust, pods] = ["store", "trust", "pods"].map(|name| self.path(name));
-        PodSettings::new(&store, &trust, &pods, key_manager).unwrap()
+        PodSettings::new(&GuestStore::Folder(store), &trust, &pods, key_manager).unwrap()
     }
 
     /// [`settings`](Self::settings) with a key manager that nobody asks.

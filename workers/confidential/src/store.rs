@@ -9,16 +9,23 @@ use object_store::{
 use sealift_encrypted_batch::{partition_object, result_object};
 use sealift_model_store::ModelStore;
 use sealift_signed_document::Digest;
+use sealift_store_relay::RelayedStore;
 
 /// How an address of a folder begins.
 const FOLDER_SCHEME: &str = "file://";
+
+/// How the address of a relay begins.
+const RELAY_SCHEME: &str = "https://";
 
 /// Why the store of the init-data cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreUrlError {
     /// Another scheme, or characters with a meaning in an address.
-    #[error("`{0}` is not an address of the form file:///folder without `%`, `?` and `#`")]
+    #[error(
+        "`{0}` is not an address of the form file:///folder without `%`, `?` and `#`, or \
+         https://host:port"
+    )]
     Address(String),
     /// The folder is not there.
     #[error("the folder `{folder}` cannot be read; is the store mounted?")]
@@ -78,8 +85,18 @@ pub enum ObjectError {
 pub(crate) struct GuestStore(Arc<dyn ObjectStore>);
 
 impl GuestStore {
-    /// Opens the store at a `file:` address. Nothing is made there.
+    /// Opens the store at a `file:` address, or behind the operator's relay at an `https:` one.
+    /// Nothing is made there, and nothing is sent yet.
     pub(crate) fn open(url: &str) -> Result<Self, StoreUrlError> {
+        if url.starts_with(RELAY_SCHEME) {
+            let relay = url.parse();
+            let relay = relay.map_err(|_| StoreUrlError::Address(url.to_owned()))?;
+            return Ok(Self(Arc::new(RelayedStore::new(relay))));
+        }
+        Self::in_folder(url)
+    }
+
+    fn in_folder(url: &str) -> Result<Self, StoreUrlError> {
         let folder = url
             .strip_prefix(FOLDER_SCHEME)
             .filter(|path| path.starts_with('/') && !path.contains(['%', '?', '#']))
@@ -189,6 +206,9 @@ mod tests {
             format!("file://{path}/%2e%2e"),
             format!("file://{path}?x"),
             "s3://bucket".to_owned(),
+            "http://127.0.0.1:1".to_owned(),
+            "https://127.0.0.1".to_owned(),
+            "https://127.0.0.1:1/objects".to_owned(),
             String::new(),
         ] {
             assert!(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sealift_cloud_store::StoreAddress;
 use sealift_pinned_tls::ServerUrl;
 use sealift_signed_document::Digest;
 
@@ -27,9 +28,10 @@ pub(crate) struct Work {
     /// The engine's socket.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) engine: PathBuf,
-    /// Folder of the store: models, sealed batches, result files.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) store: PathBuf,
+    /// The store of models, sealed batches and result files: a folder, or s3://bucket,
+    /// az://container or gs://bucket with the service's own variables.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: StoreAddress,
     /// Folder of what is trusted.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) trust: PathBuf,

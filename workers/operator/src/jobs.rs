@@ -11,14 +11,17 @@ use sealift_attest::{Attest, AttestedGuests};
 use sealift_host::Host;
 use sealift_pinned_tls::ClientError;
 use sealift_provision::{
-    Backend, BackendError, Deprovision, Guest, GuestStart, KeyManagerAddress, LocalBackend,
-    PodSettings, Pods, Provision, SettingsError,
+    Backend, BackendError, Deprovision, Guest, GuestStart, GuestStore, KeyManagerAddress,
+    LocalBackend, PodSettings, Pods, Provision, SettingsError,
 };
 use sealift_score::{BatchStore, BatchStoreError, Merge, Score, SplitBatch};
 use sealift_signed_document::{Digest, VerifyingKey};
 use sealift_simulated_sp::{SimulatedSp, SimulatedSpError};
 
-use crate::arguments::Work;
+use crate::{
+    arguments::Work,
+    store::{self, StoreError},
+};
 
 const ZONE: &str = "operator";
 
@@ -36,37 +39,33 @@ pub(crate) enum SetupError {
     #[error("a folder cannot be handed to guests")]
     Settings(#[from] SettingsError),
     #[error("the store cannot be used")]
-    Store(#[from] BatchStoreError),
+    Store(#[from] StoreError),
+    #[error("a folder cannot stand for a store; this is a bug")]
+    Folder(#[from] BatchStoreError),
     #[error("an address in this program is none; this is a bug")]
     Placeholder(#[source] ClientError),
     #[error("the simulated AMD-SP cannot be used")]
     Firmware(#[from] SimulatedSpError),
 }
 
-/// The worker with all its jobs. They share the pods, whose guests end with this process.
-pub(crate) fn host(work: Work) -> Result<Host, SetupError> {
+/// The worker with all its jobs. They share the pods, whose guests end with this process, and so
+/// does the relay that those guests may need.
+pub(crate) async fn host(work: Work) -> Result<Host, SetupError> {
     let resolved = |path: PathBuf| match fs::canonicalize(&path) {
         Ok(path) => Ok(path),
         Err(source) => Err(SetupError::Path { path, source }),
     };
-    let (store, trust, specs) = (
-        resolved(work.store)?,
-        resolved(work.trust)?,
-        resolved(work.pods)?,
-    );
+    let (trust, specs) = (resolved(work.trust)?, resolved(work.pods)?);
     let key_manager = KeyManagerAddress {
         url: work.key_manager,
         id: serde_json::from_value(work.km_id.into()).map_err(SetupError::KeyId)?,
         tls_sha256: work.km_tls_sha256,
     };
-    let settings = PodSettings::new(&store, &trust, &specs, key_manager)?;
+    let store::Opened { batches, guests } = store::open(work.store).await?;
+    let settings = PodSettings::new(&guests, &trust, &specs, key_manager)?;
     let firmware = SimulatedSp::open(&work.simulated_sp)?;
     let backend = LocalBackend::new(firmware, resolved(work.guest)?);
-    Ok(hosting(
-        settings,
-        Box::new(backend),
-        BatchStore::in_folder(&store)?,
-    ))
+    Ok(hosting(settings, Box::new(backend), batches))
 }
 
 fn hosting(settings: PodSettings, backend: Box<dyn Backend>, batches: BatchStore) -> Host {
@@ -91,7 +90,8 @@ pub(crate) fn kinds_json() -> Result<String, SetupError> {
         id: VerifyingKey::from_bytes([0; 32]).thumbprint(),
         tls_sha256: Digest::of(&[]),
     };
-    let settings = PodSettings::new(nowhere, nowhere, nowhere, key_manager)?;
+    let store = GuestStore::Folder(nowhere.to_owned());
+    let settings = PodSettings::new(&store, nowhere, nowhere, key_manager)?;
     let batches = BatchStore::in_folder(nowhere)?;
     Ok(hosting(settings, Box::new(NoGuests), batches).kinds_json())
 }

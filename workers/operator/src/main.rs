@@ -3,6 +3,7 @@
 
 mod arguments;
 mod jobs;
+mod store;
 
 use std::{
     io::{self, Write as _},
@@ -80,7 +81,7 @@ async fn serve(work: Work) -> Result<(), WorkerError> {
         end_with_parent: true,
         now_unix: Arc::new(unix_seconds),
     };
-    Ok(host(work)?.run(options).await?)
+    Ok(host(work).await?.run(options).await?)
 }
 
 fn unix_seconds() -> u64 {

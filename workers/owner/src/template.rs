@@ -50,7 +50,11 @@ template_sha256 = \"{{template_sha256}}\"
 store_url = \"{{store_url}}\"
 ";
 
-/// The template for guests on one machine: key manager on loopback, store in a folder.
+/// Stores that guests may be given: a folder, or the operator's relay on loopback before any
+/// other. Neither is trusted, so which of them it is decides nothing.
+const STORES: &str = r#"^file:///[^"'\\\x00-\x1f]{0,4000}$|^https://127\.0\.0\.1:[0-9]{1,5}$"#;
+
+/// The template for guests on one machine: key manager and relay on loopback.
 pub(crate) fn one_machine() -> Result<InitTemplate, TemplateError> {
     InitTemplate::new(TemplateParts {
         texts: TemplateTexts {
@@ -61,7 +65,7 @@ pub(crate) fn one_machine() -> Result<InitTemplate, TemplateError> {
         },
         slots: SlotPatterns {
             km_url: r"^https://127\.0\.0\.1:[0-9]{1,5}$".into(),
-            store_url: r#"^file:///[^"'\\\x00-\x1f]{0,4000}$"#.into(),
+            store_url: STORES.into(),
         },
         images: Vec::new(),
         tees: BTreeSet::from([Tee::Snp]),

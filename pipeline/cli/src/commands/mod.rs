@@ -15,7 +15,7 @@ mod plan_cost;
 mod receipts;
 mod report;
 mod run;
-mod stores;
+pub(crate) mod stores;
 pub(crate) mod validate;
 
 use crate::{

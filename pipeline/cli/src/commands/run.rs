@@ -6,7 +6,7 @@ use sealift_run::{Cause, RunId, RunStatus};
 use sealift_store::RunSummary;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{look, validate};
+use super::{look, stores, validate};
 use crate::{
     args::{Resume, Run},
     deployment::Deployment,
@@ -22,13 +22,15 @@ const CHILD_CHECK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(layout: &Layout, args: &Run, output: Output) -> Result<(), Failure> {
     let plan = validate::planned(&args.file, &args.inputs, output)?;
-    let deployment = Deployment::start(layout, args.key_manager_listen).await?;
+    let store = stores::of_new_run(layout, args.store.as_ref())?;
+    let deployment = Deployment::start(layout, args.key_manager_listen, &store).await?;
     let reporter = Reporter::start(deployment.engine(), output);
     let run = deployment
         .engine()
         .submit(plan)
         .await
         .or_fail(ExitCode::Environment, "cannot store the run")?;
+    stores::remember(layout, &run, &store)?;
     output.note(format!("run {run} (definition {})", args.file.display()));
     attend(layout, deployment, &run, reporter, output).await
 }
@@ -39,7 +41,8 @@ pub(crate) async fn resume(layout: &Layout, args: &Resume, output: Output) -> Re
         Some(name) => look::find_run(&reader, Some(name)).await?,
         None => newest_unfinished(&reader).await?,
     };
-    let deployment = Deployment::start(layout, args.key_manager_listen).await?;
+    let store = stores::of_run(layout, &run)?;
+    let deployment = Deployment::start(layout, args.key_manager_listen, &store).await?;
     let reporter = Reporter::start(deployment.engine(), output);
     let status = deployment
         .engine()

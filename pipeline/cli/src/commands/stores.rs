@@ -1,9 +1,16 @@
 //! Which store is meant, and opening it with this user's own rights.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+};
 
 use sealift_cloud_store::{CloudOptions, StoreAddress};
 use sealift_model_store::ModelStore;
+use sealift_run::RunId;
 
 use super::model::demand_folder;
 use crate::{
@@ -37,4 +44,52 @@ pub(crate) fn cloud_options() -> CloudOptions {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     CloudOptions::from_variables(std::env::vars_os().filter_map(text))
+}
+
+/// The store of a run that begins: the one that was named, or the state folder's own. A folder is
+/// named by its full path, because it is looked for from elsewhere later.
+pub(crate) fn of_new_run(
+    layout: &Layout,
+    named: Option<&StoreAddress>,
+) -> Result<StoreAddress, Failure> {
+    match named {
+        None => Ok(StoreAddress::Folder(layout.store())),
+        Some(StoreAddress::Folder(folder)) => {
+            demand_folder(folder)?;
+            let full = folder.canonicalize();
+            full.map(StoreAddress::Folder)
+                .map_err(|source| Failure::unreadable(folder, source))
+        }
+        Some(cloud) => open(cloud).map(|_| cloud.clone()),
+    }
+}
+
+/// Keeps where a run publishes, for whoever resumes it.
+pub(crate) fn remember(layout: &Layout, run: &RunId, store: &StoreAddress) -> Result<(), Failure> {
+    let path = layout.store_of(run);
+    let write = || {
+        let folder = path.parent().unwrap_or(layout.path());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        fs::write(&path, store.to_string())
+    };
+    write().map_err(|source| Failure::unwritable(&path, source))
+}
+
+/// Where a run that is resumed publishes.
+pub(crate) fn of_run(layout: &Layout, run: &RunId) -> Result<StoreAddress, Failure> {
+    let path = layout.store_of(run);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.parse().or_fail(
+            ExitCode::Environment,
+            format!("`{}` names no store", path.display()),
+        ),
+        // Cut off before it was kept, when nothing was published yet; or older than this file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(StoreAddress::Folder(layout.store()))
+        }
+        Err(source) => Err(Failure::unreadable(&path, source)),
+    }
 }

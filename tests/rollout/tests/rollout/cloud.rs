@@ -1,16 +1,15 @@
-//! Published versions in a cloud's store: looked at, verified, pulled, rotated and collected by
-//! whoever has the rights, over the service's own protocol on loopback.
+//! A cloud's store over the service's own protocol on loopback: published to, scored from by
+//! guests that do not know of it, and looked at, verified, pulled, rotated and collected by whoever
+//! has the rights.
 
 use std::{fs, process::Command};
 
-use futures::TryStreamExt as _;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
-use sealift_cloud_store::{CloudOptions, StoreAddress};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
     emulators::Emulator,
-    harness::{Deployment, Output, Running, TABULAR},
+    harness::{Batch, Deployment, Output, Running, TABULAR},
 };
 
 const BUCKET: &str = "s3://models/team";
@@ -26,58 +25,54 @@ fn variables(emulator: &Emulator) -> [(&'static str, String); 5] {
     ]
 }
 
-/// Copies every object of the deployment's own store into the bucket.
-fn upload(deployment: &Deployment, emulator: &Emulator) {
-    let options = CloudOptions::from_variables(
-        variables(emulator).map(|(name, value)| (name.to_owned(), value)),
-    );
-    let bucket: StoreAddress = BUCKET.parse().unwrap();
-    let folder = StoreAddress::Folder(deployment.state().join("store"));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let from = folder.object_store(&options).unwrap();
-        let to = bucket.object_store(&options).unwrap();
-        let objects: Vec<_> = from.list(None).try_collect().await.unwrap();
-        for object in objects {
-            let bytes = from.get(&object.location).await.unwrap();
-            let bytes = bytes.bytes().await.unwrap();
-            to.put(&object.location, bytes.into()).await.unwrap();
-        }
-    });
-}
-
 struct Cloud {
     deployment: Deployment,
     emulator: Emulator,
 }
 
 impl Cloud {
-    /// A deployment whose one version stands in the bucket, and no longer in its own store.
+    /// A deployment that publishes to the bucket.
     fn new() -> Self {
-        let (deployment, emulator) = (Deployment::new(), Emulator::s3());
-        let batch = deployment.seal_rows(TABULAR, 4, 4);
-        deployment.run(TABULAR, &batch.folder, &[]).assert_success();
-        upload(&deployment, &emulator);
-        fs::remove_dir_all(deployment.state().join("store")).unwrap();
-        fs::create_dir(deployment.state().join("store")).unwrap();
         Self {
-            deployment,
-            emulator,
+            deployment: Deployment::new(),
+            emulator: Emulator::s3(),
         }
     }
 
-    /// `sealift model ARGS --store s3://…` with the user's variables.
-    fn model(&self, args: &[&str]) -> Output {
+    /// One whose one version was published there and answered some rows.
+    fn with_a_version() -> Self {
+        let cloud = Self::new();
+        let batch = cloud.deployment.seal_rows(TABULAR, 4, 4);
+        cloud.start_run(&batch).wait().assert_success();
+        cloud
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(self.deployment.binary("sealift"));
         command
             .arg("--json")
             .arg("--state")
             .arg(self.deployment.state())
-            .arg("model")
-            .args(args)
-            .args(["--store", BUCKET])
-            .envs(variables(&self.emulator));
-        Running::start(command.current_dir(self.deployment.folder())).wait()
+            .envs(variables(&self.emulator))
+            .current_dir(self.deployment.folder());
+        command
+    }
+
+    /// `sealift run … --store s3://…` with the user's variables.
+    fn start_run(&self, batch: &Batch) -> Running {
+        let mut command = self.command();
+        let batch = format!("batch={}", batch.folder.display());
+        command.arg("run").arg(TABULAR.definition());
+        command.args(["--store", BUCKET, "--input", &batch]);
+        command.args(["--input", "output_policy=dangerous_full_scores"]);
+        Running::start(&mut command)
+    }
+
+    /// `sealift model ARGS --store s3://…` with the user's variables.
+    fn model(&self, args: &[&str]) -> Output {
+        let mut command = self.command();
+        command.arg("model").args(args).args(["--store", BUCKET]);
+        Running::start(&mut command).wait()
     }
 
     fn look(&self, command: &str) -> Value {
@@ -86,9 +81,66 @@ impl Cloud {
     }
 }
 
+/// What stands in the state folder's own store.
+fn kept_locally(deployment: &Deployment) -> usize {
+    fs::read_dir(deployment.state().join("store"))
+        .unwrap()
+        .count()
+}
+
+#[test]
+fn a_batch_is_scored_from_a_bucket_that_the_guest_reaches_through_the_operator() {
+    let cloud = Cloud::new();
+    let batch = cloud.deployment.seal_rows(TABULAR, 20, 10);
+    cloud.start_run(&batch).wait().assert_success();
+    cloud.deployment.assert_no_process_left();
+    let compared = cloud.deployment.assert_results(&batch, None);
+    assert_eq!(compared["label_agreement"], 1.0, "{compared}");
+    assert_eq!(kept_locally(&cloud.deployment), 0);
+}
+
+#[test]
+fn a_run_on_a_bucket_goes_on_there_after_a_crash() {
+    let cloud = Cloud::new();
+    let batch = cloud.deployment.seal_rows(TABULAR, 20, 10);
+    let mut running = cloud.start_run(&batch);
+    running.until_job("attest", "succeeded");
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    cloud.deployment.assert_no_process_left();
+    let mut command = cloud.command();
+    Running::start(command.arg("resume"))
+        .wait()
+        .assert_success();
+    let compared = cloud.deployment.assert_results(&batch, None);
+    assert_eq!(compared["label_agreement"], 1.0, "{compared}");
+    assert_eq!(kept_locally(&cloud.deployment), 0);
+}
+
+#[test]
+fn a_bucket_without_its_variables_is_refused_before_anything_is_started() {
+    let deployment = Deployment::new();
+    let batch = deployment.seal_rows(TABULAR, 4, 4);
+    let batch = format!("batch={}", batch.folder.display());
+    let definition = TABULAR.definition();
+    let definition = definition.to_str().unwrap();
+    let run = [
+        "run",
+        definition,
+        "--input",
+        &batch,
+        "--store",
+        "az://models",
+    ];
+    deployment
+        .sealift(run)
+        .assert_refused(8, "cannot open the store `az://models/`", "AZURE_");
+    deployment.assert_no_process_left();
+}
+
 #[test]
 fn a_version_in_a_bucket_is_verified_pulled_rotated_and_cleaned_up_after() {
-    let cloud = Cloud::new();
+    let cloud = Cloud::with_a_version();
     let claimed = cloud.look("inspect");
     let verified = cloud.look("verify");
     assert_eq!(verified["manifest_sha256"], claimed["manifest_sha256"]);

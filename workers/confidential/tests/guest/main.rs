@@ -9,5 +9,7 @@ mod challenge;
 mod opening;
 mod owner;
 mod process;
+mod relayed;
 mod scoring;
+mod spoiled_store;
 mod world;

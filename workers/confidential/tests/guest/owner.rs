@@ -241,7 +241,7 @@ pub(crate) fn template() -> InitTemplate {
         },
         slots: SlotPatterns {
             km_url: "^https://127\\.0\\.0\\.1:[0-9]{1,5}$".into(),
-            store_url: "^file:///.+$".into(),
+            store_url: "^file:///.+$|^https://127\\.0\\.0\\.1:[0-9]{1,5}$".into(),
         },
         images: vec![],
         tees: BTreeSet::from([Tee::Snp]),

@@ -21,14 +21,14 @@ use crate::{
 };
 
 /// A user with a grant and an uploaded batch of two partitions.
-struct User {
+pub(crate) struct User {
     key: SigningKey,
     results: AgeIdentity,
     batch: SealedBatch,
 }
 
 impl User {
-    async fn of(world: &World, seq: u64) -> Self {
+    pub(crate) async fn of(world: &World, seq: u64) -> Self {
         let (key, results) = (SigningKey::generate(), AgeIdentity::generate());
         let to = world.granted(&key, seq).await;
         let batch = world.upload(&rows(5), &to, &key, &results);
@@ -39,12 +39,12 @@ impl User {
         }
     }
 
-    fn dispatch(&self, partition: u32) -> ScoreRequest {
+    pub(crate) fn dispatch(&self, partition: u32) -> ScoreRequest {
         dispatch(&self.batch.envelope, &self.key, partition)
     }
 
     /// Verifies the chain from receipt to key manager and opens the results.
-    fn open(&self, world: &World, answer: &ScoreAnswer) -> OpenedResults {
+    pub(crate) fn open(&self, world: &World, answer: &ScoreAnswer) -> OpenedResults {
         let identity = world.appraised.identity().unwrap();
         let grant = answer
             .session_grant
@@ -86,13 +86,16 @@ async fn post(running: &Running, body: &Value) -> (StatusCode, Value) {
     (answer.status, answer.json().unwrap())
 }
 
-async fn scored(running: &Running, request: &ScoreRequest) -> ScoreAnswer {
+pub(crate) async fn scored(running: &Running, request: &ScoreRequest) -> ScoreAnswer {
     let (status, body) = post(running, &serde_json::to_value(request).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     serde_json::from_value(body).unwrap()
 }
 
-async fn refused(running: &Running, request: &ScoreRequest) -> (StatusCode, FailureBody) {
+pub(crate) async fn refused(
+    running: &Running,
+    request: &ScoreRequest,
+) -> (StatusCode, FailureBody) {
     let (status, body) = post(running, &serde_json::to_value(request).unwrap()).await;
     (status, serde_json::from_value(body).unwrap())
 }

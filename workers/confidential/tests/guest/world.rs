@@ -242,9 +242,13 @@ impl World {
 
     /// The init-data of a guest of the registered version.
     pub(crate) fn init_data(&self) -> InitData {
+        self.init_data_with(format!("file://{}", self.store().display()))
+    }
+
+    fn init_data_with(&self, store_url: String) -> InitData {
         let operator = OperatorSlots {
             km_url: self.km_url.to_string(),
-            store_url: format!("file://{}", self.store().display()),
+            store_url,
         };
         render(&template(), &self.registered, &operator).unwrap()
     }
@@ -255,7 +259,15 @@ impl World {
 
     /// A guest in this process that the platform reports with `measurement`.
     pub(crate) fn boot_inputs_with(&self, measurement: [u8; 48]) -> BootInputs {
-        let init_data = self.init_data();
+        self.boot_inputs_of(self.init_data(), measurement)
+    }
+
+    /// A guest that is sent to the store behind a relay.
+    pub(crate) fn relayed_inputs(&self, relay: String) -> BootInputs {
+        self.boot_inputs_of(self.init_data_with(relay), GUEST_MEASUREMENT)
+    }
+
+    fn boot_inputs_of(&self, init_data: InitData, measurement: [u8; 48]) -> BootInputs {
         let context = GuestContext {
             measurement: Measurement::from_bytes(measurement),
             host_data: *init_data.digest().as_bytes(),
