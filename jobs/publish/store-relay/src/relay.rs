@@ -105,7 +105,7 @@ async fn read(State(store): Store, UrlPath(location): UrlPath<String>) -> Respon
 }
 
 async fn create(State(store): Store, UrlPath(location): UrlPath<String>, body: Bytes) -> Response {
-    let Some(result) = in_folder(&location, &[WRITTEN]).and_then(ResultFile::at) else {
+    let Some(result) = in_folder(&location, &[WRITTEN]).and_then(|at| ResultFile::at(&at)) else {
         return StatusCode::FORBIDDEN.into_response();
     };
     if Digest::of(&body) != result.sha256 {
@@ -151,7 +151,7 @@ struct ResultFile {
 }
 
 impl ResultFile {
-    fn at(location: Path) -> Option<Self> {
+    fn at(location: &Path) -> Option<Self> {
         let parts: Vec<_> = location.parts().collect();
         let [_, batch, partition, file] = parts.as_slice() else {
             return None;

@@ -154,6 +154,10 @@ fn not_done(operation: &str) -> Error {
     }
 }
 
+#[expect(
+    clippy::default_trait_access,
+    reason = "the type is of a crate that is not linked for its name alone"
+)]
 fn meta(location: Path, size: u64) -> ObjectMeta {
     ObjectMeta {
         location,

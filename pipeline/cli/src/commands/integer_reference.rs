@@ -62,7 +62,8 @@ fn equal_scores(published: &[f64], wanted: Option<&Reference>) -> usize {
         return 0;
     };
     let pairs = published.iter().zip(&wanted.logits);
-    pairs.filter(|(found, wanted)| found == wanted).count()
+    let same = |(found, wanted): &(&f64, &f64)| found.to_bits() == wanted.to_bits();
+    pairs.filter(same).count()
 }
 
 fn asked(

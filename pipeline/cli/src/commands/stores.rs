@@ -68,7 +68,7 @@ pub(crate) fn of_new_run(
 pub(crate) fn remember(layout: &Layout, run: &RunId, store: &StoreAddress) -> Result<(), Failure> {
     let path = layout.store_of(run);
     let write = || {
-        let folder = path.parent().unwrap_or(layout.path());
+        let folder = path.parent().unwrap_or_else(|| layout.path());
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

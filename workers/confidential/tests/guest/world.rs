@@ -259,15 +259,15 @@ impl World {
 
     /// A guest in this process that the platform reports with `measurement`.
     pub(crate) fn boot_inputs_with(&self, measurement: [u8; 48]) -> BootInputs {
-        self.boot_inputs_of(self.init_data(), measurement)
+        self.boot_inputs_of(&self.init_data(), measurement)
     }
 
     /// A guest that is sent to the store behind a relay.
     pub(crate) fn relayed_inputs(&self, relay: String) -> BootInputs {
-        self.boot_inputs_of(self.init_data_with(relay), GUEST_MEASUREMENT)
+        self.boot_inputs_of(&self.init_data_with(relay), GUEST_MEASUREMENT)
     }
 
-    fn boot_inputs_of(&self, init_data: InitData, measurement: [u8; 48]) -> BootInputs {
+    fn boot_inputs_of(&self, init_data: &InitData, measurement: [u8; 48]) -> BootInputs {
         let context = GuestContext {
             measurement: Measurement::from_bytes(measurement),
             host_data: *init_data.digest().as_bytes(),

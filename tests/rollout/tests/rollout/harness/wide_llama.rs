@@ -5,7 +5,7 @@
 //! fixed seed. So what it answers follows from the float64 scores that the small model's own
 //! script computed, which share no code with the engine.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -103,8 +103,8 @@ pub(crate) fn write_rows(count: usize, folder: &Path) {
         let custom_id = format!("text-{place}");
         let row = json!({ "custom_id": custom_id, "body": { "text": text } });
         let known = json!({ "custom_id": custom_id, "text": text, "expected_label": label });
-        rows += &format!("{row}\n");
-        expected += &format!("{known}\n");
+        writeln!(rows, "{row}").unwrap();
+        writeln!(expected, "{known}").unwrap();
     }
     fs::write(folder.join("rows.jsonl"), rows).unwrap();
     fs::write(folder.join("test.jsonl"), expected).unwrap();
