@@ -8,7 +8,7 @@ use sealift_encrypted_batch::{
     read_batch,
 };
 use sealift_job::JobError;
-use sealift_output_layer::OutputLayer;
+use sealift_output_layer::{Labels, OutputLayer};
 use sealift_signed_document::VerifyingKey;
 
 use crate::Head;
@@ -21,12 +21,10 @@ pub(crate) fn check(folder: &Path, output: &OutputLayer, head: Head) -> Result<(
         return Ok(());
     };
     let batch = batch.document();
-    let labels: Vec<String> = output
-        .heads
-        .iter()
-        .flat_map(|head| head.labels.iter().cloned())
-        .collect();
-    check_records(batch, &labels)?;
+    // A plan is made of labels that name answers.
+    if let Ok(labels) = output.labels() {
+        check_records(batch, &labels)?;
+    }
     if head == Head::Fhe {
         check_partitions(batch)?;
     }
@@ -39,7 +37,7 @@ fn signed(folder: &Path) -> Option<VerifiedBatch> {
     VerifiedBatch::verify(&read_batch(folder).ok()?, &key).ok()
 }
 
-fn check_records(batch: &Batch, labels: &[String]) -> Result<(), JobError> {
+fn check_records(batch: &Batch, labels: &Labels) -> Result<(), JobError> {
     // The names of the rows are sealed, and only make it longer.
     let needed = needed_pad(batch.output_policy, labels, [""]);
     if needed <= batch.pad {
@@ -57,7 +55,7 @@ fn check_records(batch: &Batch, labels: &[String]) -> Result<(), JobError> {
         format!(
             "an answer over the model's {} labels takes up to {needed} bytes, and the batch pads \
              its records to {}",
-            labels.len(),
+            labels.outputs(),
             batch.pad
         ),
     ))
@@ -86,6 +84,7 @@ mod tests {
     use sealift_encrypted_batch::{
         AgeIdentity, Assurance, BatchId, GrantId, Partition, VersionScope,
     };
+    use sealift_output_layer::HeadLabels;
     use sealift_signed_document::Digest;
 
     use super::*;
@@ -114,24 +113,43 @@ mod tests {
         }
     }
 
+    fn one(labels: Vec<String>) -> Labels {
+        Labels::one(labels).unwrap()
+    }
+
+    #[test]
+    fn labels_of_several_heads_need_room_for_all_of_them() {
+        let labels = || vec!["x".repeat(100)];
+        let head = |name: &str| HeadLabels {
+            name: name.to_owned(),
+            labels: labels(),
+        };
+        let two = Labels::heads(vec![head("topic"), head("mood")]).unwrap();
+        let batch = batch(OutputPolicy::Label, 300, 1);
+        check_records(&batch, &one(labels())).unwrap();
+        let said = remedy(check_records(&batch, &two));
+        assert!(said.contains("`--pad` of more than"), "{said}");
+    }
+
     fn remedy(refused: Result<(), JobError>) -> String {
         refused.unwrap_err().remedy().unwrap().to_owned()
     }
 
     #[test]
     fn scores_of_a_whole_vocabulary_fit_no_record_and_labels_do() {
-        let vocabulary: Vec<String> = (0..30_522).map(|id| format!("<{id}>")).collect();
+        let vocabulary = |size| one((0..size).map(|id| format!("<{id}>")).collect());
+        let (all, some) = (vocabulary(30_522), vocabulary(1_000));
         let scores = OutputPolicy::DangerousFullScores { decimals: 6 };
         let wide = batch(scores, MAX_PAD, 1);
-        let said = remedy(check_records(&wide, &vocabulary));
+        let said = remedy(check_records(&wide, &all));
         assert!(said.contains("output policy `label`"), "{said}");
-        check_records(&batch(OutputPolicy::Label, 256, 1), &vocabulary).unwrap();
-        check_records(&wide, &vocabulary[..1_000]).unwrap();
+        check_records(&batch(OutputPolicy::Label, 256, 1), &all).unwrap();
+        check_records(&wide, &some).unwrap();
     }
 
     #[test]
     fn a_label_that_is_longer_than_its_record_is_refused() {
-        let labels = ["yes".to_owned(), " ".repeat(300)];
+        let labels = one(vec!["yes".to_owned(), " ".repeat(300)]);
         let said = remedy(check_records(&batch(OutputPolicy::Label, 256, 1), &labels));
         assert!(said.contains("`--pad` of more than"), "{said}");
         check_records(&batch(OutputPolicy::Label, 600, 1), &labels).unwrap();

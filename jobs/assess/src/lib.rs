@@ -24,7 +24,7 @@ const PLAN_FILE: &str = "protection-plan.json";
 pub struct Input {
     /// Folder with `config.json` and `model.safetensors` (or its index).
     pub model: PathBuf,
-    /// How the output head is protected; everything else is `sealed`.
+    /// How the output layer is protected, all of its heads alike; everything else is `sealed`.
     pub head: Head,
     /// Folder of the batch that is going to be scored: one without room for the model's answers is
     /// refused before anything is sealed.
@@ -32,7 +32,7 @@ pub struct Input {
     pub batch: Option<PathBuf>,
 }
 
-/// How the output head is protected.
+/// How the output layer is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Head {
@@ -106,8 +106,10 @@ impl Job for Assess {
         }
         if let Some(cost) = cost {
             context.log(format!(
-                "the encrypted head ({} inputs, {} outputs) will take {} bytes published, {} bytes \
-                 of guest memory and {} bytes per row to the key manager, at {:.0} bits of security",
+                "the encrypted layer `{}` ({} inputs, {} outputs) will take {} bytes published, {} \
+                 bytes of guest memory and {} bytes per row to the key manager, at {:.0} bits of \
+                 security",
+                plan.output.layer,
                 cost.d_in,
                 cost.d_out,
                 cost.published_bytes,
@@ -165,31 +167,14 @@ pub fn plan(input: &Input) -> Result<(PlanFile, Option<EncryptedCost>), JobError
         };
         Ok((plan, cost))
     });
-    let (plan, cost) = planned.map_err(|error| {
+    planned.map_err(|error| {
         let remedy = "see which models and heads README.md lists";
         JobError::permanent(
             format!("plan the protection of `{}`", folder.display()),
             remedy,
             error,
         )
-    })?;
-    refuse_several_heads(&plan)?;
-    Ok((plan, cost))
-}
-
-/// A plan can hold several heads; a guest runs one.
-fn refuse_several_heads(plan: &PlanFile) -> Result<(), JobError> {
-    match plan.output.heads.as_slice() {
-        [head] if head.name.is_none() => Ok(()),
-        heads => Err(JobError::permanent(
-            "plan the protection of a model with `heads`",
-            "export one model for each head, with `id2label`",
-            format!(
-                "guests run one output head, and the model has {} under names",
-                heads.len()
-            ),
-        )),
-    }
+    })
 }
 
 /// `config.json`, and `tokenizer.json` where the folder has one.
@@ -293,27 +278,90 @@ mod tests {
 
     #[tokio::test]
     async fn the_plan_names_the_adapter_that_is_merged() {
-        let model = fixture("../../vectors/peft-lora/linear");
-        let folder = tempfile::tempdir().unwrap();
-        let input = Input {
-            model: model.clone(),
-            head: Head::Sealed,
-            batch: None,
-        };
-        let context = JobContext::detached(folder.path(), 0);
-        let output = Assess.run(&input, &context).await.unwrap();
-        let plan = PlanFile::parse(&fs::read(&output.plan.path).unwrap()).unwrap();
-        let merged = MergedModel::open(&model).unwrap();
-        assert!(merged.adapter().is_some());
-        assert_eq!(plan.adapter.as_ref(), merged.adapter());
+        for case in ["linear", "heads"] {
+            let model = fixture("../../vectors/peft-lora").join(case);
+            let folder = tempfile::tempdir().unwrap();
+            let input = Input {
+                model: model.clone(),
+                head: Head::Sealed,
+                batch: None,
+            };
+            let context = JobContext::detached(folder.path(), 0);
+            let output = Assess.run(&input, &context).await.unwrap();
+            let plan = PlanFile::parse(&fs::read(&output.plan.path).unwrap()).unwrap();
+            let merged = MergedModel::open(&model).unwrap();
+            assert!(merged.adapter().is_some());
+            assert_eq!(plan.adapter.as_ref(), merged.adapter());
+        }
     }
 
     #[tokio::test]
-    async fn several_heads_are_refused_before_anything_is_sealed() {
-        let error = assess(fixture("../../vectors/peft-lora/heads"), Head::Fhe)
-            .await
-            .unwrap_err();
-        assert!(error.remedy().unwrap().contains("one model for each head"));
+    async fn several_heads_are_protected_alike() {
+        let model = || fixture("digits-multitask");
+        let output = assess(model(), Head::Fhe).await.unwrap();
+        assert_eq!((output.tensors.sealed, output.tensors.fhe), (2, 4));
+        let output = assess(model(), Head::Sealed).await.unwrap();
+        assert_eq!((output.tensors.sealed, output.tensors.fhe), (6, 0));
+    }
+
+    /// A copy of the model with two heads under another configuration of its heads.
+    async fn assessed_with_heads(heads: serde_json::Value) -> JobError {
+        let folder = tempfile::tempdir().unwrap();
+        let from = fixture("digits-multitask");
+        let weights = "model.safetensors";
+        fs::copy(from.join(weights), folder.path().join(weights)).unwrap();
+        let config = fs::read(from.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        config["heads"] = heads;
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let assessed = assess(folder.path().to_owned(), Head::Fhe).await;
+        assessed.unwrap_err()
+    }
+
+    fn told(error: &JobError) -> String {
+        let mut told = Vec::new();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            told.push(error.to_string());
+            cause = error.source();
+        }
+        told.join(": ")
+    }
+
+    fn two_labels() -> serde_json::Value {
+        serde_json::json!({"0": "even", "1": "odd"})
+    }
+
+    #[tokio::test]
+    async fn heads_whose_name_repeats_are_refused() {
+        let head = serde_json::json!({"name": "parity", "id2label": two_labels()});
+        let told = told(&assessed_with_heads(serde_json::json!([head, head])).await);
+        assert!(told.contains("two heads are named `parity`"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_head_without_labels_is_refused() {
+        for head in [
+            serde_json::json!({"name": "parity", "id2label": {}}),
+            serde_json::json!({"name": "parity"}),
+        ] {
+            let error = assessed_with_heads(serde_json::json!([head])).await;
+            assert!(
+                told(&error).contains("names no output layer"),
+                "{}",
+                told(&error)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_with_a_tensor_of_another_shape_is_refused() {
+        let head = serde_json::json!({"name": "digit", "id2label": two_labels()});
+        let told = told(&assessed_with_heads(serde_json::json!([head])).await);
+        assert!(
+            told.contains("`heads.digit.weight` of the output layer has 10 rows"),
+            "{told}"
+        );
     }
 
     #[tokio::test]

@@ -18,17 +18,17 @@ use schemars::JsonSchema;
 use sealift_encrypted_batch::{Budget, MAX_DECIMALS, OutputPolicy as ReleasedOutput};
 use sealift_job::{BoxError, Job, JobContext, JobError, UndoError};
 use sealift_kbs_protocol::{
-    KeyBundle, Name,
+    FheBundle, KeyBundle, Name,
     command::{Budgets, Lease},
     model_status::{VersionState, VersionStatus},
 };
-use sealift_output_layer::OutputLayer;
+use sealift_output_layer::Labels;
 use sealift_owner_keys::{OwnerKeys, OwnerSession, SessionError, VersionRules};
 use sealift_pinned_tls::ServerUrl;
 use sealift_protection_plan::PlanFile;
 use sealift_sealed_model::{
-    MANIFEST_FILE, Manifest, OutputHead, Protection, SealError, SealOptions, SealRequest,
-    SealedVersion, SealingKeys, VersionFacts, seal_version,
+    FheTensor, MANIFEST_FILE, Manifest, OutputHead, Protection, SealError, SealOptions,
+    SealRequest, SealedVersion, SealingKeys, VersionFacts, seal_version,
 };
 use sealift_signed_document::Digest;
 use sealift_trust_folder::TrustFolder;
@@ -198,7 +198,7 @@ impl Job for Seal {
         let head = protected_head(&folder, &plan)?;
         remove_folder(&out)
             .map_err(|error| JobError::transient(format!("remove `{}`", out.display()), error))?;
-        let (fhe, bundles) = split(head, &plan);
+        let (fhe, bundles) = split(head, &plan)?;
         let request = self.request((folder, &plan), fhe, input, (serial, context.now_unix()))?;
         let sealed = seal(request, &out, context)?;
         context.log(format!(
@@ -257,7 +257,7 @@ impl Seal {
     fn request(
         &self,
         (folder, plan): (ModelFolder, &PlanFile),
-        fhe: Vec<sealift_sealed_model::FheTensor>,
+        fhe: Vec<FheTensor>,
         input: &Input,
         (serial, now): (u64, u64),
     ) -> Result<Prepared, JobError> {
@@ -270,11 +270,7 @@ impl Seal {
         let head = OutputHead {
             layer: plan.output.layer.clone(),
             protection: output_protection(plan)?,
-            outputs: plan
-                .output
-                .labels()
-                .map_err(|error| failed(error.into()))?
-                .outputs() as u64,
+            outputs: labels(plan)?.outputs() as u64,
         };
         let owner = |error: sealift_owner_keys::KeysError| {
             JobError::permanent(
@@ -310,7 +306,7 @@ impl Seal {
 struct Prepared {
     source: ModelFolder,
     plan: sealift_sealed_model::ProtectionPlan,
-    fhe: Vec<sealift_sealed_model::FheTensor>,
+    fhe: Vec<FheTensor>,
     public_files: BTreeMap<sealift_sealed_model::FileName, Vec<u8>>,
     report: Vec<u8>,
     facts: VersionFacts,
@@ -400,27 +396,27 @@ fn output_protection(plan: &PlanFile) -> Result<Protection, JobError> {
     })
 }
 
-fn split(
-    head: Option<EncryptedHead>,
-    plan: &PlanFile,
-) -> (
-    Vec<sealift_sealed_model::FheTensor>,
-    BTreeMap<String, sealift_kbs_protocol::FheBundle>,
-) {
+/// Encrypted tensors for the version, and what opens them, by layer, for the key manager.
+type Encrypted = (Vec<FheTensor>, BTreeMap<String, FheBundle>);
+
+fn split(head: Option<EncryptedHead>, plan: &PlanFile) -> Result<Encrypted, JobError> {
     match head {
-        None => (Vec::new(), BTreeMap::new()),
+        None => Ok((Vec::new(), BTreeMap::new())),
         Some(EncryptedHead { tensor, bundle }) => {
             let layer = tensor.meta.layer().to_owned();
-            // The key manager applies the output policy to what it decrypts, so it needs the labels.
-            let bundle = bundle.with_labels(flat_labels(&plan.output));
-            (vec![tensor], BTreeMap::from([(layer, bundle)]))
+            // The key manager applies the output policy to what it decrypts, head by head, so it
+            // needs the labels.
+            let bundle = bundle.with_labels(labels(plan)?);
+            Ok((vec![tensor], BTreeMap::from([(layer, bundle)])))
         }
     }
 }
 
-fn flat_labels(output: &OutputLayer) -> Vec<String> {
-    let heads = output.heads.iter();
-    heads.flat_map(|head| head.labels.clone()).collect()
+fn labels(plan: &PlanFile) -> Result<Labels, JobError> {
+    plan.output.labels().map_err(|error| {
+        let remedy = "mend the plan, or let `assess` make it";
+        JobError::permanent("name the model's answers", remedy, error)
+    })
 }
 
 fn rules(version: &Name, sealed: &SealedVersion, output_policy: ReleasedOutput) -> VersionRules {

@@ -191,7 +191,8 @@ pub(crate) struct BatchOpen {
 pub(crate) struct BatchCompare {
     /// Opened results (JSON lines).
     pub(crate) results: PathBuf,
-    /// Rows with `expected_label` and, if full scores were released, `expected_logits`.
+    /// Rows with `expected_label` and, if full scores were released, `expected_logits`; of several
+    /// heads `expected_labels` and `expected_logits` are objects by the heads' names.
     #[arg(long, value_name = "FILE")]
     pub(crate) expect: PathBuf,
     /// Also compare with the integer reference of this plain model's quantised head.
@@ -200,7 +201,7 @@ pub(crate) struct BatchCompare {
     /// The partition size the batch was sealed with; the reference uses the same.
     #[arg(long, default_value_t = 128)]
     pub(crate) rows_per_partition: usize,
-    /// Lowest share of equal labels that counts as agreement.
+    /// Lowest share of equal labels that counts as agreement, overall and of each head.
     #[arg(long, default_value_t = 0.995)]
     pub(crate) min_agreement: f64,
 }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use sealift_encrypted_batch::{
-    InputRow, ModelOutput, Outcome, OutputPolicy, RowBody, RowFault, RowResult,
+    InputRow, Labels, ModelOutput, Outcome, OutputPolicy, RowBody, RowFault, RowResult,
 };
 use sealift_fhe_layer::{EncryptedLayer, EvaluationError, LayerMeta};
 use sealift_inference::{Body, Dtype, Input, LoadError, Model, RowError, TensorSource, TensorView};
@@ -114,7 +114,7 @@ impl LoadedModel {
             limit: manifest.output_policy,
             threads,
         };
-        if loaded.labels().len() as u64 != manifest.output_head.outputs {
+        if loaded.labels().outputs() as u64 != manifest.output_head.outputs {
             return Err(ModelError::HeadSize);
         }
         Ok(loaded)
@@ -128,7 +128,7 @@ impl LoadedModel {
         }
     }
 
-    fn labels(&self) -> &[String] {
+    fn labels(&self) -> &Labels {
         match &self.head {
             Head::Open(model) => model.labels(),
             Head::Encrypted { body, .. } => body.labels(),
@@ -178,7 +178,7 @@ fn encrypted_head(
 ) -> Result<(Body, EncryptedLayer, ScaleRange), ModelError> {
     let layer = opened.take_layer(meta.layer()).ok_or(ModelError::NoHead)?;
     let body = Body::load(config, tokenizer, &Opened(&opened)).map_err(ModelError::Load)?;
-    if body.width() != meta.d_in() || body.labels().len() != meta.d_out() {
+    if body.width() != meta.d_in() || body.labels().outputs() != meta.d_out() {
         return Err(ModelError::HeadSize);
     }
     let scales =

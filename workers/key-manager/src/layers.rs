@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sealift_encrypted_batch::{MAX_DECIMALS, Outcome, OutputPolicy, RowFault};
+use sealift_encrypted_batch::{Labels, MAX_DECIMALS, Outcome, OutputPolicy, RowFault};
 use sealift_fhe_key::{CheckedRows, LayerSecrets};
 use sealift_fhe_layer::{EncryptedRow, ParameterSet, Sums};
 use sealift_kbs_protocol::{FheBundle, call::FheRow};
@@ -22,7 +22,7 @@ const MAX_READY: usize = 8;
 /// A layer with its secrets, ready to check and open rows.
 pub(crate) struct ReadyLayer {
     secrets: LayerSecrets,
-    labels: Vec<String>,
+    labels: Labels,
 }
 
 /// The layers used last.
@@ -68,15 +68,15 @@ impl ReadyLayer {
     fn new(name: &str, bundle: &FheBundle) -> Result<Self, Refusal> {
         let bad = || Refusal::BadLayer(name.to_owned());
         let secrets = LayerSecrets::from_bytes(bundle.expose()).map_err(|_| bad())?;
-        let labels = bundle.labels().to_vec();
-        if secrets.meta().layer() != name || secrets.meta().d_out() != labels.len() {
+        let labels = bundle.labels().cloned().ok_or_else(bad)?;
+        if secrets.meta().layer() != name || secrets.meta().d_out() != labels.outputs() {
             return Err(bad());
         }
         Ok(Self { secrets, labels })
     }
 
-    /// Names of the outputs, in order.
-    pub(crate) fn labels(&self) -> &[String] {
+    /// Names of the outputs of each head, in order.
+    pub(crate) fn labels(&self) -> &Labels {
         &self.labels
     }
 

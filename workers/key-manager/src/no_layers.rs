@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealift_encrypted_batch::{Outcome, OutputPolicy};
+use sealift_encrypted_batch::{Labels, Outcome, OutputPolicy};
 use sealift_kbs_protocol::{FheBundle, call::FheRow};
 use sealift_signed_document::Digest;
 
@@ -31,7 +31,7 @@ impl Layers {
 }
 
 impl ReadyLayer {
-    pub(crate) fn labels(&self) -> &[String] {
+    pub(crate) fn labels(&self) -> &Labels {
         match *self {}
     }
 

@@ -1,8 +1,9 @@
-//! `cost`: what encrypting the output head of a plain model costs, before anything is encrypted.
+//! `cost`: what encrypting the output layer of a plain model costs, before anything is encrypted.
 //!
 //! Bytes follow from the shape. Times are measured on a few columns, on this machine.
 
 use sealift_assess::{Head, Input};
+use sealift_output_layer::OutputLayer;
 use serde::Serialize;
 
 use crate::{
@@ -24,6 +25,17 @@ struct LayerCost {
     security_bits: f64,
     #[serde(flatten)]
     times: Times,
+    /// What each head takes of it, where several make the layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    heads: Vec<HeadShare>,
+}
+
+/// What one head takes of its layer. All heads are evaluated and sent together.
+#[derive(Serialize)]
+struct HeadShare {
+    head: String,
+    outputs: u64,
+    published_bytes: u64,
 }
 
 /// Times on this machine, on one thread.
@@ -45,6 +57,7 @@ pub(crate) fn cost(args: &Cost) -> Result<(), Failure> {
     let cost = cost
         .ok_or("the plan encrypts nothing")
         .or_fail(INPUT, fact())?;
+    let heads = shares(&plan.output, cost.published_bytes / cost.d_out);
     print(&[LayerCost {
         layer: plan.output.layer,
         set: "P48B40",
@@ -55,7 +68,21 @@ pub(crate) fn cost(args: &Cost) -> Result<(), Failure> {
         row_bytes: cost.row_bytes,
         security_bits: cost.security_bits,
         times: times(cost.d_in, cost.d_out)?,
+        heads,
     }])
+}
+
+/// Each output takes the same bytes.
+fn shares(output: &OutputLayer, bytes_per_output: u64) -> Vec<HeadShare> {
+    let share = |head: &sealift_output_layer::Head| {
+        let outputs = head.labels.len() as u64;
+        Some(HeadShare {
+            head: head.name.clone()?,
+            outputs,
+            published_bytes: bytes_per_output * outputs,
+        })
+    };
+    output.heads.iter().filter_map(share).collect()
 }
 
 #[cfg(feature = "fhe")]

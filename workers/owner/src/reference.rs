@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use sealift_encrypted_batch::released_score;
+use sealift_encrypted_batch::{ByHead, released_score};
 use sealift_inference::{Body, Input};
 use sealift_seal::{ModelFolder, ReferenceHead};
 use serde::{Deserialize, Serialize};
@@ -31,13 +31,13 @@ struct Content {
     features: Option<Vec<f32>>,
 }
 
-/// The reference of one row: its label, and its scores if they were asked for.
+/// The reference of one row: the label of each head, and the scores if they were asked for.
 #[derive(Serialize)]
 struct Scores {
     custom_id: String,
-    label: Option<String>,
+    labels: ByHead<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    logits: Option<Vec<f64>>,
+    logits: Option<ByHead<Vec<f64>>>,
 }
 
 pub(crate) fn reference(args: &Reference) -> Result<(), Failure> {
@@ -58,20 +58,23 @@ pub(crate) fn reference(args: &Reference) -> Result<(), Failure> {
             let logits = head
                 .logits(&activation)
                 .or_fail(INPUT, format!("row `{}`", row.custom_id))?;
-            let released = |decimals| {
-                let logits = logits.iter();
-                logits
-                    .map(|value| released_score(*value as f32, decimals))
-                    .collect()
-            };
             all.push(Scores {
                 custom_id: row.custom_id.clone(),
-                label: head.label(&logits).map(str::to_owned),
-                logits: args.decimals.map(released),
+                labels: head.labels(&logits),
+                logits: args
+                    .decimals
+                    .map(|decimals| logits.map(|scores| released(&scores, decimals))),
             });
         }
     }
     print(&all)
+}
+
+fn released(scores: &[f64], decimals: u8) -> Vec<f64> {
+    let scores = scores.iter();
+    scores
+        .map(|score| released_score(*score as f32, decimals))
+        .collect()
 }
 
 fn body(folder: &ModelFolder, path: &Path) -> Result<Body, Failure> {

@@ -241,6 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn heads_of_which_one_is_protected_otherwise_are_refused() {
+        let config = br#"{"heads":[{"name":"topic","id2label":{"0":"a"}},
+            {"name":"mood","id2label":{"0":"b"}}]}"#;
+        let mut plan = plan(Protection::Sealed);
+        plan.output = OutputLayer::from_config(config).unwrap();
+        for (tensor, protection) in [
+            ("heads.topic.weight", Protection::Fhe),
+            ("heads.topic.bias", Protection::Fhe),
+            ("heads.mood.weight", Protection::Sealed),
+            ("heads.mood.bias", Protection::Sealed),
+        ] {
+            let role = "head".parse().unwrap();
+            plan.tensors
+                .insert(tensor.to_owned(), PlannedTensor { protection, role });
+        }
+        let divided = PlanError::Divided {
+            tensor: "heads.mood.weight".into(),
+            found: Protection::Sealed,
+            expected: Protection::Fhe,
+        };
+        assert_eq!(plan.output_protection(), Err(divided));
+    }
+
+    #[test]
     fn a_plan_without_a_tensor_of_the_output_layer_is_refused() {
         let mut plan = plan(Protection::Fhe);
         plan.tensors.remove("classifier.weight");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sealift_output_layer::{HeadLabels, Labels, MAX_HEADS, MAX_LABELS};
 use sealift_signed_document::{Digest, SecretBytes};
 use zeroize::Zeroizing;
 
@@ -14,8 +15,11 @@ const MAX_LAYER_NAME_BYTES: usize = 512;
 /// Largest secret of one layer: block secrets, scales, bias and check vector of a vocabulary head
 /// of 150,000 rows at 8,192 columns are below 4 MiB.
 const MAX_LAYER_BYTES: usize = 8 << 20;
-/// Most outputs of one layer: 128 blocks of 2,048, as many as an encrypted layer has.
-const MAX_LABELS: usize = 128 * 2048;
+/// What a bundle of several heads starts with in place of a number of labels, which is never as
+/// large: who knows no heads refuses it.
+const HEADS_TAG: [u8; 4] = *b"HDS2";
+/// Longest name of a head.
+const MAX_HEAD_NAME_BYTES: usize = 64;
 /// Longest name of an output; classes and tokens have a few dozen bytes.
 const MAX_LABEL_BYTES: usize = 1024;
 /// Largest secret with its labels.
@@ -37,12 +41,12 @@ pub enum KeyBundleError {
 }
 
 /// What opens one homomorphically encrypted layer: its secret, opaque here, and the names of its
-/// outputs, which the key manager writes into results. No `Debug`; the secret is wiped when
-/// dropped.
+/// outputs head by head, which the key manager writes into results. No `Debug`; the secret is
+/// wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FheBundle {
     secret: Zeroizing<Vec<u8>>,
-    labels: Vec<String>,
+    labels: Option<Labels>,
 }
 
 impl FheBundle {
@@ -50,13 +54,14 @@ impl FheBundle {
     pub fn from_bytes(secret: Zeroizing<Vec<u8>>) -> Self {
         Self {
             secret,
-            labels: Vec::new(),
+            labels: None,
         }
     }
 
     /// Names the layer's outputs, in order. A key manager takes no layer without them.
     #[must_use]
-    pub fn with_labels(self, labels: Vec<String>) -> Self {
+    pub fn with_labels(self, labels: Labels) -> Self {
+        let labels = Some(labels);
         Self { labels, ..self }
     }
 
@@ -65,29 +70,22 @@ impl FheBundle {
         &self.secret
     }
 
-    /// The names of the outputs, in order.
-    pub fn labels(&self) -> &[String] {
-        &self.labels
+    /// The names of the outputs, in order, if they were named.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
-    /// `be32(labels) ‖ per label: be32(length) ‖ label ‖ be32(length) ‖ secret`.
+    /// `labels ‖ be32(length) ‖ secret`, with the labels of a layer that is one head as
+    /// `be32(labels) ‖ per label: be32(length) ‖ label`, and those of several heads as
+    /// `"HDS2" ‖ be32(heads) ‖ per head: be32(length) ‖ name ‖ its labels in the form above`.
     pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyBundleError> {
-        let fits = self.labels.len() <= MAX_LABELS
-            && self
-                .labels
-                .iter()
-                .all(|label| label.len() <= MAX_LABEL_BYTES)
-            && self.secret.len() <= MAX_LAYER_BYTES;
-        if !fits {
+        let labels = labels_bytes(self.labels.as_ref())?;
+        if self.secret.len() > MAX_LAYER_BYTES {
             return Err(KeyBundleError::TooLarge);
         }
-        let labels: usize = self.labels.iter().map(|label| 4 + label.len()).sum();
         // Reserved in full, so that no growing buffer leaves copies of the secret behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(8 + labels + self.secret.len()));
-        bytes.extend_from_slice(&(self.labels.len() as u32).to_be_bytes());
-        for label in &self.labels {
-            put(&mut bytes, label.as_bytes());
-        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(4 + labels.len() + self.secret.len()));
+        bytes.extend_from_slice(&labels);
         put(&mut bytes, &self.secret);
         Ok(bytes)
     }
@@ -95,13 +93,16 @@ impl FheBundle {
     /// Reads what [`FheBundle::to_bytes`] wrote, and nothing else.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyBundleError> {
         let mut rest = bytes;
-        let count = length(&mut rest, MAX_LABELS)?;
-        let mut labels = Vec::new();
-        for _ in 0..count {
-            let bytes = length(&mut rest, MAX_LABEL_BYTES)?;
-            let label = std::str::from_utf8(take(&mut rest, bytes)?);
-            labels.push(label.map_err(|_| KeyBundleError::Malformed)?.to_owned());
-        }
+        let labels = match rest.strip_prefix(&HEADS_TAG) {
+            Some(heads) => {
+                rest = heads;
+                Some(read_heads(&mut rest)?)
+            }
+            None => match read_labels(&mut rest)? {
+                labels if labels.is_empty() => None,
+                labels => Some(Labels::one(labels).map_err(|_| KeyBundleError::Malformed)?),
+            },
+        };
         let bytes = length(&mut rest, MAX_LAYER_BYTES)?;
         let secret = Zeroizing::new(take(&mut rest, bytes)?.to_vec());
         if rest.is_empty() {
@@ -190,6 +191,61 @@ impl KeyBundle {
     }
 }
 
+/// The byte form of a layer's labels; of none, that of no labels.
+fn labels_bytes(labels: Option<&Labels>) -> Result<Vec<u8>, KeyBundleError> {
+    let mut bytes = Vec::new();
+    let Some(labels) = labels else {
+        put_labels(&mut bytes, &[])?;
+        return Ok(bytes);
+    };
+    if let Some(labels) = labels.single() {
+        put_labels(&mut bytes, labels)?;
+        return Ok(bytes);
+    }
+    bytes.extend_from_slice(&HEADS_TAG);
+    bytes.extend_from_slice(&(labels.each().count() as u32).to_be_bytes());
+    for (name, labels) in labels.each() {
+        put(&mut bytes, name.unwrap_or_default().as_bytes());
+        put_labels(&mut bytes, labels)?;
+    }
+    Ok(bytes)
+}
+
+fn put_labels(bytes: &mut Vec<u8>, labels: &[String]) -> Result<(), KeyBundleError> {
+    bytes.extend_from_slice(&(labels.len() as u32).to_be_bytes());
+    for label in labels {
+        if label.len() > MAX_LABEL_BYTES {
+            return Err(KeyBundleError::TooLarge);
+        }
+        put(bytes, label.as_bytes());
+    }
+    Ok(())
+}
+
+fn read_heads(rest: &mut &[u8]) -> Result<Labels, KeyBundleError> {
+    let count = length(rest, MAX_HEADS)?;
+    let mut heads = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = read_text(rest, MAX_HEAD_NAME_BYTES)?;
+        let labels = read_labels(rest)?;
+        heads.push(HeadLabels { name, labels });
+    }
+    Labels::heads(heads).map_err(|_| KeyBundleError::Malformed)
+}
+
+fn read_labels(rest: &mut &[u8]) -> Result<Vec<String>, KeyBundleError> {
+    let count = length(rest, MAX_LABELS)?;
+    (0..count)
+        .map(|_| read_text(rest, MAX_LABEL_BYTES))
+        .collect()
+}
+
+fn read_text(rest: &mut &[u8], limit: usize) -> Result<String, KeyBundleError> {
+    let bytes = length(rest, limit)?;
+    let text = std::str::from_utf8(take(rest, bytes)?);
+    Ok(text.map_err(|_| KeyBundleError::Malformed)?.to_owned())
+}
+
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
     bytes.extend_from_slice(part);
@@ -225,7 +281,7 @@ mod tests {
         let fhe = layers
             .into_iter()
             .map(|(name, secret)| {
-                let labels = vec![name.clone(), "other".to_owned()];
+                let labels = Labels::one(vec![name.clone(), "other".to_owned()]).unwrap();
                 (
                     name,
                     FheBundle::from_bytes(Zeroizing::new(secret)).with_labels(labels),
@@ -290,5 +346,80 @@ mod tests {
         let mut bytes = written(&["a"]);
         bytes.push(0);
         assert!(KeyBundle::from_bytes(&bytes).is_err());
+    }
+    const SECRET: &[u8] = b"secret";
+
+    fn layer(labels: Labels) -> FheBundle {
+        FheBundle::from_bytes(Zeroizing::new(SECRET.to_vec())).with_labels(labels)
+    }
+
+    fn head(name: &str, labels: &[&str]) -> HeadLabels {
+        HeadLabels {
+            name: name.into(),
+            labels: labels.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Texts with their lengths before them.
+    fn texts(texts: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for text in texts {
+            put(&mut bytes, text.as_bytes());
+        }
+        bytes
+    }
+
+    fn count(count: u32) -> Vec<u8> {
+        count.to_be_bytes().to_vec()
+    }
+
+    /// A bundle of heads in its byte form, each with its own number of labels.
+    fn heads(heads: &[(&str, &[&str])]) -> Vec<u8> {
+        let mut bytes = [HEADS_TAG.to_vec(), count(heads.len() as u32)].concat();
+        for (name, labels) in heads {
+            let labels = [count(labels.len() as u32), texts(labels)].concat();
+            bytes.extend([texts(&[name]), labels].concat());
+        }
+        put(&mut bytes, SECRET);
+        bytes
+    }
+
+    #[test]
+    fn a_bundle_of_one_head_has_the_bytes_that_it_had_before_there_were_heads() {
+        let written = [count(2), texts(&["no", "yes", "secret"])].concat();
+        let labels = Labels::one(vec!["no".into(), "yes".into()]).unwrap();
+        assert_eq!(*layer(labels.clone()).to_bytes().unwrap(), written);
+        let read = FheBundle::parse(&written).unwrap();
+        assert_eq!(read.labels(), Some(&labels));
+        assert_eq!(read.expose(), SECRET);
+    }
+
+    #[test]
+    fn a_bundle_of_several_heads_is_read_back() {
+        let two = vec![head("topic", &["a", "b"]), head("mood", &["c"])];
+        let bundle = layer(Labels::heads(two).unwrap());
+        let written = heads(&[("topic", &["a", "b"]), ("mood", &["c"])]);
+        assert_eq!(*bundle.to_bytes().unwrap(), written);
+        assert!(FheBundle::parse(&written) == Ok(bundle));
+        for cut in 0..written.len() {
+            assert!(FheBundle::parse(&written[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn heads_that_name_no_answers_are_refused() {
+        let long = "x".repeat(MAX_HEAD_NAME_BYTES + 1);
+        for (what, bytes) in [
+            (
+                "a name that repeats",
+                heads(&[("a", &["x"]), ("a", &["y"])]),
+            ),
+            ("a name that is none", heads(&[("a b", &["x"])])),
+            ("a name that is too long", heads(&[(&long, &["x"])])),
+            ("a head without labels", heads(&[("a", &["x"]), ("b", &[])])),
+            ("no heads", heads(&[])),
+        ] {
+            assert!(FheBundle::parse(&bytes).is_err(), "{what}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod age_header;
 mod age_key;
 mod age_payload;
 mod batch;
+mod by_head;
 mod compare;
 mod folder;
 mod grant;
@@ -34,7 +35,10 @@ pub use age_header::{AgeHeader, HeaderError, MAX_HEADER_BYTES, MAX_STANZAS};
 pub use age_key::{AgeIdentity, AgeKeyError, AgeRecipient, FileKey};
 pub use age_payload::{PayloadError, open_payload, seal_payload};
 pub use batch::{Batch, BatchError, MAX_PARTITIONS, Partition, VerifiedBatch, guest_policy_sha256};
-pub use compare::{CompareError, Comparison, Disagreement, Expected, compare, parse_expected};
+pub use by_head::ByHead;
+pub use compare::{
+    Agreement, CompareError, Comparison, Disagreement, Expected, compare, parse_expected,
+};
 pub use folder::{
     BATCH_FILE, FolderError, USER_KEY_FILE, partition_file, read_batch, read_partition,
 };
@@ -57,6 +61,7 @@ pub use row::{
 };
 pub use seal::{BatchSealError, SealOptions, SealedBatch, seal_batch};
 pub use sealift_evidence::Assurance;
+pub use sealift_output_layer::{HeadLabels, Labels};
 pub use transparency::receipts_root;
 pub use unwrap::{AdmittedBatch, BatchRefusal, GuestFacts, UnwrapError, unwrap_header};
 pub use verify::{

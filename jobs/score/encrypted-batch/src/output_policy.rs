@@ -1,5 +1,6 @@
 //! How much of an answer leaves for the model user.
 
+use sealift_output_layer::Labels;
 use serde::{Deserialize, Serialize};
 
 /// Most decimals that scores can be released with; an `f32` logit holds no more.
@@ -37,18 +38,42 @@ impl OutputPolicy {
         }
     }
 
-    /// Bits that one answer over `labels` labels is charged against a budget.
-    pub fn answer_bits(self, labels: usize) -> u64 {
+    /// Bits that one answer is charged against a budget: those of every head together.
+    pub fn answer_bits(self, labels: &Labels) -> u64 {
+        let heads = labels.each().map(|(_, labels)| labels.len());
         match self {
-            Self::Label => u64::from(labels.max(2).next_power_of_two().trailing_zeros()),
-            Self::DangerousFullScores { .. } => BITS_PER_SCORE * labels as u64,
+            Self::Label => heads.map(index_bits).sum(),
+            Self::DangerousFullScores { .. } => BITS_PER_SCORE * labels.outputs() as u64,
         }
     }
 }
 
+/// Bits of the index of one label among `labels`, and one where there is only one.
+fn index_bits(labels: usize) -> u64 {
+    u64::from(labels.max(2).next_power_of_two().trailing_zeros())
+}
+
 #[cfg(test)]
 mod tests {
+    use sealift_output_layer::HeadLabels;
+
     use super::*;
+
+    fn labels(count: usize) -> Vec<String> {
+        vec![String::new(); count]
+    }
+
+    fn one(count: usize) -> Labels {
+        Labels::one(labels(count)).unwrap()
+    }
+
+    fn heads(counts: &[(&str, usize)]) -> Labels {
+        let heads = counts.iter().map(|(name, count)| HeadLabels {
+            name: (*name).into(),
+            labels: labels(*count),
+        });
+        Labels::heads(heads.collect()).unwrap()
+    }
 
     const fn scores(decimals: u8) -> OutputPolicy {
         OutputPolicy::DangerousFullScores { decimals }
@@ -70,10 +95,17 @@ mod tests {
 
     #[test]
     fn a_label_costs_the_bits_of_its_index() {
-        assert_eq!(OutputPolicy::Label.answer_bits(1), 1);
-        assert_eq!(OutputPolicy::Label.answer_bits(2), 1);
-        assert_eq!(OutputPolicy::Label.answer_bits(10), 4);
-        assert_eq!(scores(1).answer_bits(10), 320);
+        assert_eq!(OutputPolicy::Label.answer_bits(&one(1)), 1);
+        assert_eq!(OutputPolicy::Label.answer_bits(&one(2)), 1);
+        assert_eq!(OutputPolicy::Label.answer_bits(&one(10)), 4);
+        assert_eq!(scores(1).answer_bits(&one(10)), 320);
+    }
+
+    #[test]
+    fn an_answer_costs_the_bits_of_every_head() {
+        let labels = heads(&[("digit", 10), ("parity", 2), ("only", 1)]);
+        assert_eq!(OutputPolicy::Label.answer_bits(&labels), 4 + 1 + 1);
+        assert_eq!(scores(1).answer_bits(&labels), 32 * 13);
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //!
 //! Every record of a file has the same length whatever its answer is, so that the length of a
 //! file says nothing but its number of rows.
+//!
+//! A model that is one head answers `{"label": …, "logits": […]}`, a model with `heads`
+//! `{"labels": {head: …}, "logits": {head: […]}}`, the heads in the order of their rows.
 
-use serde::Serialize;
+use sealift_output_layer::Labels;
+use serde::{Serialize, Serializer};
 
 use crate::{OutputPolicy, results::ResultsError};
 
@@ -70,7 +74,8 @@ impl RowFault {
 /// What became of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// One score per label, before the output policy is applied.
+    /// One score per label, those of one head after those of another, before the output policy
+    /// is applied.
     Scores(Vec<f32>),
     /// No answer.
     Fault(RowFault),
@@ -88,8 +93,8 @@ pub struct RowResult {
 /// What the model's manifest says about its answers.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelOutput<'a> {
-    /// Labels in the order of the scores.
-    pub labels: &'a [String],
+    /// Labels of each head in the order of the scores.
+    pub labels: &'a Labels,
     /// The most that the model's owner releases.
     pub limit: OutputPolicy,
 }
@@ -109,10 +114,27 @@ struct Response<'a> {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
-    label: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logits: Option<Vec<serde_json::Number>>,
+#[serde(untagged)]
+enum Answer<'a> {
+    One {
+        label: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logits: Option<Vec<serde_json::Number>>,
+    },
+    Heads {
+        labels: InOrder<'a, &'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logits: Option<InOrder<'a, Vec<serde_json::Number>>>,
+    },
+}
+
+/// Members of an object in the order of the heads.
+struct InOrder<'a, T>(Vec<(&'a str, T)>);
+
+impl<T: Serialize> Serialize for InOrder<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(head, value)| (head, value)))
+    }
 }
 
 #[derive(Serialize)]
@@ -124,7 +146,7 @@ struct Failure {
 pub(crate) struct RecordWriter<'a> {
     pub(crate) partition: u32,
     pub(crate) policy: OutputPolicy,
-    pub(crate) labels: &'a [String],
+    pub(crate) labels: &'a Labels,
     pub(crate) pad: u32,
 }
 
@@ -154,7 +176,7 @@ impl RecordWriter<'_> {
     fn record<'b>(&'b self, index: u32, row: &'b RowResult) -> Result<Record<'b>, ResultsError> {
         let outcome = match &row.outcome {
             Outcome::Fault(fault) => Err(*fault),
-            Outcome::Scores(scores) if scores.len() != self.labels.len() => {
+            Outcome::Scores(scores) if scores.len() != self.labels.outputs() => {
                 return Err(ResultsError::Scores { row: index });
             }
             Outcome::Scores(scores) if !scores.iter().all(|s| s.is_finite()) => {
@@ -179,38 +201,76 @@ impl RecordWriter<'_> {
         })
     }
 
+    /// The answer of every head; there is one score for each label.
     fn answer(&self, scores: &[f32]) -> Answer<'_> {
+        if let Some(labels) = self.labels.single() {
+            let (label, logits) = self.head_answer(labels, scores);
+            return Answer::One { label, logits };
+        }
+        let (mut labels, mut logits) = (Vec::new(), Vec::new());
+        let mut rest = scores;
+        for (head, names) in self.labels.each() {
+            let (own, others) = rest.split_at(names.len());
+            let (label, scores) = self.head_answer(names, own);
+            let head = head.unwrap_or_default();
+            labels.push((head, label));
+            logits.extend(scores.map(|scores| (head, scores)));
+            rest = others;
+        }
+        Answer::Heads {
+            labels: InOrder(labels),
+            logits: (!logits.is_empty()).then_some(InOrder(logits)),
+        }
+    }
+
+    /// What the policy leaves of one head's scores.
+    fn head_answer<'b>(
+        &self,
+        labels: &'b [String],
+        scores: &[f32],
+    ) -> (&'b str, Option<Vec<serde_json::Number>>) {
         let logits = match self.policy {
             OutputPolicy::Label => None,
-            OutputPolicy::DangerousFullScores { decimals } => Some(
-                scores
-                    .iter()
-                    .filter_map(|score| rounded(*score, decimals))
-                    .collect(),
-            ),
+            OutputPolicy::DangerousFullScores { decimals } => {
+                let rounded = scores.iter().filter_map(|score| rounded(*score, decimals));
+                Some(rounded.collect())
+            }
         };
-        Answer {
-            label: self.labels.get(best(scores)).map_or("", String::as_str),
-            logits,
-        }
+        let label = labels.get(best(scores)).map_or("", String::as_str);
+        (label, logits)
     }
 
     /// Length that every record of a row of this name fits in, whatever its answer.
     fn worst_length(&self, custom_id: &str) -> usize {
-        let longest_label = self
-            .labels
-            .iter()
-            .map(|l| json_length(l))
-            .max()
-            .unwrap_or_default();
+        let heads = self.labels.each();
+        let answers: usize = heads
+            .map(|(head, labels)| self.worst_head(head, labels))
+            .sum();
         let logits = match self.policy {
             OutputPolicy::Label => 0,
-            OutputPolicy::DangerousFullScores { decimals } => {
-                // "logits":[…] with sign, ten digits, point, decimals and comma each.
-                14 + self.labels.len() * (usize::from(decimals) + 13)
-            }
+            // "logits":[…]
+            OutputPolicy::DangerousFullScores { .. } => 14,
         };
-        FRAME + json_length(custom_id) + longest_label + logits + 1
+        // `labels` has one letter more than `label`, and each object two braces.
+        let objects = if self.labels.single().is_some() { 0 } else { 5 };
+        FRAME + json_length(custom_id) + answers + logits + objects + 1
+    }
+
+    /// Length of the longest answer of one head.
+    fn worst_head(&self, head: Option<&str>, labels: &[String]) -> usize {
+        let lengths = labels.iter().map(|label| json_length(label));
+        let label = lengths.max().unwrap_or_default();
+        // The name, a colon and a comma.
+        let name = head.map_or(0, |head| json_length(head) + 2);
+        match self.policy {
+            OutputPolicy::Label => name + label,
+            OutputPolicy::DangerousFullScores { decimals } => {
+                // Sign, ten digits, point, decimals and comma each; brackets around a head's.
+                let scores = labels.len() * (usize::from(decimals) + 13);
+                let brackets = head.map_or(0, |_| 2);
+                2 * name + label + brackets + scores
+            }
+        }
     }
 }
 
@@ -218,7 +278,7 @@ impl RecordWriter<'_> {
 /// be too long for its record.
 pub fn needed_pad<'a>(
     policy: OutputPolicy,
-    labels: &[String],
+    labels: &Labels,
     custom_ids: impl IntoIterator<Item = &'a str>,
 ) -> u32 {
     let writer = RecordWriter {
@@ -264,6 +324,7 @@ fn rounded(score: f32, decimals: u8) -> Option<serde_json::Number> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sealift_output_layer::HeadLabels;
 
     use super::*;
 
@@ -275,18 +336,34 @@ mod tests {
         ]
     }
 
+    /// Up to three heads of up to five labels, or one head without a name.
+    fn any_labels() -> impl Strategy<Value = Labels> {
+        let labels = || proptest::collection::vec(".{0,20}", 1..6);
+        let heads = proptest::collection::btree_map("[a-z_-]{1,9}", labels(), 1..4);
+        prop_oneof![
+            labels().prop_map(|labels| Labels::one(labels).unwrap()),
+            heads.prop_map(|heads| {
+                let named = heads
+                    .into_iter()
+                    .map(|(name, labels)| HeadLabels { name, labels });
+                Labels::heads(named.collect()).unwrap()
+            }),
+        ]
+    }
+
     proptest! {
         #[test]
         fn every_answer_and_fault_fits_the_needed_pad(
             policy in any_policy(),
-            labelled in proptest::collection::vec((".{0,20}", any::<u32>()), 1..6),
+            labels in any_labels(),
+            bits in proptest::collection::vec(any::<u32>(), 15),
             custom_id in ".{1,30}",
             index: u32,
         ) {
-            let (labels, bits): (Vec<String>, Vec<u32>) = labelled.into_iter().unzip();
             let pad = needed_pad(policy, &labels, [custom_id.as_str()]);
             let writer = RecordWriter { partition: u32::MAX, policy, labels: &labels, pad };
-            let scores = bits.into_iter().map(f32::from_bits).collect();
+            let bits = bits.into_iter().take(labels.outputs());
+            let scores = bits.map(f32::from_bits).collect();
             let faults = RowFault::ALL.into_iter().map(Outcome::Fault);
             for outcome in faults.chain([Outcome::Scores(scores)]) {
                 let row = RowResult { custom_id: custom_id.clone(), outcome };

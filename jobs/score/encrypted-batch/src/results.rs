@@ -7,11 +7,13 @@
 //! inside one age file. age proves no sender: what counts is a file whose digest stands in a
 //! verified receipt.
 
+use std::collections::BTreeMap;
+
 use sealift_signed_document::{Digest, DocumentError, parse_canonical};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgeIdentity, AgeSealError, ModelOutput, ResultsDraft, RowCounts, RowFault, RowResult,
+    AgeIdentity, AgeSealError, ByHead, ModelOutput, ResultsDraft, RowCounts, RowFault, RowResult,
     VerifiedBatch, VerifiedReceipt, age_file::open_age,
 };
 
@@ -130,10 +132,10 @@ pub fn seal_results(
 pub struct ResultRow {
     /// The name of the input row.
     pub custom_id: String,
-    /// The label, or why there is none.
-    pub label: Result<String, RowFault>,
-    /// Rounded scores, under [`crate::OutputPolicy::DangerousFullScores`].
-    pub logits: Option<Vec<f64>>,
+    /// The label that each head gave, or why there is none.
+    pub labels: Result<ByHead<String>, RowFault>,
+    /// Rounded scores of each head, under [`crate::OutputPolicy::DangerousFullScores`].
+    pub logits: Option<ByHead<Vec<f64>>>,
 }
 
 /// Results that a verified receipt stands for.
@@ -184,8 +186,9 @@ struct Response {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
-    label: String,
-    logits: Option<Vec<f64>>,
+    label: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    logits: Option<ByHead<Vec<f64>>>,
 }
 
 #[derive(Deserialize)]
@@ -284,14 +287,31 @@ fn read_record(record: &[u8]) -> Option<ResultRow> {
         error,
         ..
     } = serde_json::from_slice(record).ok()?;
-    let (label, logits) = match (response, error) {
-        (Some(Response { body, .. }), None) => (Ok(body.label), body.logits),
+    let (labels, logits) = match (response, error) {
+        (Some(Response { body, .. }), None) => {
+            let (labels, logits) = read_answer(body)?;
+            (Ok(labels), logits)
+        }
         (None, Some(Failure { code })) => (Err(RowFault::from_code(&code)?), None),
         _ => return None,
     };
     Some(ResultRow {
         custom_id,
-        label,
+        labels,
         logits,
     })
+}
+
+/// Labels of one head or of several, and scores of the same heads, if any.
+type HeadAnswers = (ByHead<String>, Option<ByHead<Vec<f64>>>);
+
+fn read_answer(answer: Answer) -> Option<HeadAnswers> {
+    let labels = match (answer.label, answer.labels) {
+        (Some(label), None) => ByHead::One(label),
+        (None, Some(labels)) if !labels.is_empty() => ByHead::Named(labels),
+        _ => return None,
+    };
+    let logits = answer.logits;
+    let fits = |logits: &ByHead<_>| labels.has_heads_of(logits);
+    logits.as_ref().is_none_or(fits).then_some((labels, logits))
 }

@@ -1,5 +1,6 @@
 //! The result file of one partition in the making.
 
+use sealift_output_layer::Labels;
 use sealift_signed_document::{Digest, canonical_json};
 use zeroize::Zeroizing;
 
@@ -71,7 +72,7 @@ impl ResultsDraft {
 
     /// Appends the records of the next rows. Whether it is refused depends on names and sizes
     /// only, and so says nothing about an answer.
-    pub fn push(&mut self, labels: &[String], rows: &[RowResult]) -> Result<(), ResultsError> {
+    pub fn push(&mut self, labels: &Labels, rows: &[RowResult]) -> Result<(), ResultsError> {
         let left = (self.expected - self.rows) as usize;
         if rows.len() > left {
             return Err(ResultsError::OtherRows(self.partition));

@@ -3,12 +3,14 @@
 use std::num::NonZeroUsize;
 
 use candle_core::{Device, Tensor};
+use sealift_output_layer::{ConfigError, Labels};
 
 use crate::{
     LoadError, ScoreError, TensorSource,
     bert::Bert,
     config::{Config, Family},
-    llama::{self, Llama},
+    head_tensors::HeadTensors,
+    llama::Llama,
     mlp::Mlp,
     tensor_source::Tensors,
     text::TextReader,
@@ -54,7 +56,8 @@ pub enum RowError {
 
 /// A model without its output head.
 pub struct Body {
-    labels: Vec<String>,
+    labels: Labels,
+    heads: Vec<HeadTensors>,
     network: Network,
     threads: NonZeroUsize,
 }
@@ -69,21 +72,21 @@ enum Network {
 
 enum TextNetwork {
     Bert(Bert),
-    Llama { llama: Llama, tied: bool },
+    Llama(Llama),
 }
 
 impl TextNetwork {
     fn width_out(&self) -> usize {
         match self {
             Self::Bert(bert) => bert.width_out(),
-            Self::Llama { llama, .. } => llama.width_out(),
+            Self::Llama(llama) => llama.width_out(),
         }
     }
 
     fn forward(&self, rows: &[&[u32]], threads: NonZeroUsize) -> Vec<f32> {
         match self {
             Self::Bert(bert) => bert.forward(rows, threads),
-            Self::Llama { llama, .. } => llama.forward(rows, threads),
+            Self::Llama(llama) => llama.forward(rows, threads),
         }
     }
 }
@@ -96,7 +99,10 @@ impl Body {
         tokenizer: Option<&[u8]>,
         tensors: &dyn TensorSource,
     ) -> Result<Self, LoadError> {
-        let Config { labels, family } = Config::parse(config, tokenizer)?;
+        let Config { output, family } = Config::parse(config, tokenizer)?;
+        let labels = output.labels();
+        let labels = labels.map_err(|error| LoadError::Answers(ConfigError::Labels(error)))?;
+        let heads = output.heads.into_iter().map(HeadTensors::of).collect();
         let tensors = Tensors::new(tensors);
         let network = match family {
             Family::Bert(config) => Network::Text {
@@ -105,16 +111,14 @@ impl Body {
             },
             Family::Llama(config) => Network::Text {
                 reader: Box::new(TextReader::load(tokenizer, &config.text())?),
-                network: TextNetwork::Llama {
-                    llama: Llama::load(&config, &tensors)?,
-                    tied: config.tied,
-                },
+                network: TextNetwork::Llama(Llama::load(&config, &tensors)?),
             },
             Family::Mlp(config) => Network::Mlp(Mlp::load(&config, &tensors)?),
         };
         let threads = NonZeroUsize::MIN;
         Ok(Self {
             labels,
+            heads,
             network,
             threads,
         })
@@ -128,8 +132,8 @@ impl Body {
         self
     }
 
-    /// The labels, in the order of the head's outputs.
-    pub fn labels(&self) -> &[String] {
+    /// The labels of each head, in the order of the output layer's rows.
+    pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
@@ -141,19 +145,9 @@ impl Body {
         }
     }
 
-    /// The one tensor of a language model's output layer, [labels, width], which has no bias.
-    pub(crate) fn language_head(&self) -> Option<&'static str> {
-        match &self.network {
-            Network::Text {
-                network: TextNetwork::Llama { tied, .. },
-                ..
-            } => Some(if *tied {
-                llama::EMBEDDINGS
-            } else {
-                llama::HEAD
-            }),
-            _ => None,
-        }
+    /// The heads, in the order of the output layer's rows.
+    pub(crate) fn heads(&self) -> &[HeadTensors] {
+        &self.heads
     }
 
     /// The input of the output head for each row, in the order of `rows`.

@@ -2,8 +2,6 @@
 
 mod llama;
 
-use std::collections::BTreeMap;
-
 use sealift_output_layer::OutputLayer;
 use serde::Deserialize;
 
@@ -18,13 +16,11 @@ const MAX_LAYERS: usize = 1024;
 #[derive(Deserialize)]
 struct Kind {
     model_type: String,
-    #[serde(default)]
-    id2label: BTreeMap<String, String>,
 }
 
 /// What a configuration describes.
 pub(crate) struct Config {
-    pub(crate) labels: Vec<String>,
+    pub(crate) output: OutputLayer,
     pub(crate) family: Family,
 }
 
@@ -39,20 +35,17 @@ impl Config {
         let kind: Kind = serde_json::from_slice(json).map_err(LoadError::Config)?;
         let family = match kind.model_type.as_str() {
             "bert" => Family::Bert(BertConfig::parse(json)?),
-            "llama" => {
-                let family = Family::Llama(LlamaConfig::parse(json)?);
-                let labels = token_labels(json, tokenizer)?;
-                return Ok(Self { labels, family });
-            }
+            "llama" => Family::Llama(LlamaConfig::parse(json)?),
             "mlp" => Family::Mlp(MlpConfig::parse(json)?),
             found => {
                 return Err(unsupported("model_type", found, "bert, llama, mlp"));
             }
         };
-        Ok(Self {
-            labels: labels(&kind.id2label)?,
-            family,
-        })
+        if matches!(family, Family::Llama(_)) && tokenizer.is_none() {
+            return Err(LoadError::NoTokenizer);
+        }
+        let output = OutputLayer::read(json, tokenizer).map_err(LoadError::Answers)?;
+        Ok(Self { output, family })
     }
 }
 
@@ -62,27 +55,6 @@ fn unsupported(setting: &'static str, found: impl ToString, supported: &'static 
         found: found.to_string(),
         supported,
     }
-}
-
-/// The answers of a language model are its tokens.
-fn token_labels(json: &[u8], tokenizer: Option<&[u8]>) -> Result<Vec<String>, LoadError> {
-    let tokenizer = tokenizer.ok_or(LoadError::NoTokenizer)?;
-    let layer = OutputLayer::read(json, Some(tokenizer)).map_err(LoadError::Answers)?;
-    Ok(layer
-        .heads
-        .into_iter()
-        .flat_map(|head| head.labels)
-        .collect())
-}
-
-/// `id2label` has the keys "0" to "n − 1".
-fn labels(by_id: &BTreeMap<String, String>) -> Result<Vec<String>, LoadError> {
-    let missing = LoadError::Contradiction("id2label does not name the labels 0, 1, 2, …");
-    if by_id.is_empty() {
-        return Err(missing);
-    }
-    let in_order = (0..by_id.len()).map(|id| by_id.get(&id.to_string()).cloned());
-    in_order.collect::<Option<_>>().ok_or(missing)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

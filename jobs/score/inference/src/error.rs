@@ -36,7 +36,7 @@ pub enum LoadError {
         /// Rows of the embedding.
         model: usize,
     },
-    /// Tokens that name no answers of a language model.
+    /// Labels, heads or tokens that name no answers.
     #[error("the model's answers cannot be named")]
     Answers(#[source] sealift_output_layer::ConfigError),
     /// A tensor that the architecture needs.

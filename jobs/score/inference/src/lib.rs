@@ -14,6 +14,7 @@ mod config;
 mod dense;
 mod elementwise;
 mod error;
+mod head_tensors;
 mod llama;
 mod matrix;
 mod mlp;
@@ -25,7 +26,7 @@ mod text;
 
 pub use body::{Body, Input, RowError};
 pub use error::{LoadError, ScoreError};
-pub use model::{HEAD_BIAS, HEAD_WEIGHT, Model};
+pub use model::Model;
 pub use safetensors::tensor::{Dtype, TensorView};
 pub use tensor_source::TensorSource;
 

@@ -19,12 +19,8 @@ use crate::{
     tensor_source::Tensors,
 };
 
-/// The tensor of the token embeddings, [vocabulary, hidden]; a model with tied embeddings has its
-/// output layer in it.
-pub(crate) const EMBEDDINGS: &str = "model.embed_tokens.weight";
-
-/// The tensor of the output layer where it is one of its own, [vocabulary, hidden].
-pub(crate) const HEAD: &str = "lm_head.weight";
+/// The tensor of the token embeddings, [vocabulary, hidden].
+const EMBEDDINGS: &str = "model.embed_tokens.weight";
 
 pub(crate) struct Llama {
     words: Vec<f32>,

@@ -1,18 +1,16 @@
-//! A model with its output head.
+//! A model with its output layer.
 
 use std::num::NonZeroUsize;
 
 use candle_nn::{Linear, Module};
+use sealift_output_layer::Labels;
 
-use crate::{Body, Input, LoadError, RowError, ScoreError, TensorSource, tensor_source::Tensors};
+use crate::{
+    Body, Input, LoadError, RowError, ScoreError, TensorSource, head_tensors::output_layer,
+    tensor_source::Tensors,
+};
 
-/// Name of the output head's weight, [labels, width].
-pub const HEAD_WEIGHT: &str = "classifier.weight";
-
-/// Name of the output head's bias, [labels].
-pub const HEAD_BIAS: &str = "classifier.bias";
-
-/// A model with its output head.
+/// A model with its output layer, which is one head or several.
 pub struct Model {
     body: Body,
     head: Linear,
@@ -27,12 +25,7 @@ impl Model {
         tensors: &dyn TensorSource,
     ) -> Result<Self, LoadError> {
         let body = Body::load(config, tokenizer, tensors)?;
-        let tensors = Tensors::new(tensors);
-        let shape = [body.labels().len(), body.width()];
-        let head = match body.language_head() {
-            Some(name) => Linear::new(tensors.take(name, &shape)?, None),
-            None => output_layer(&tensors.under("classifier"), shape)?,
-        };
+        let head = output_layer(body.heads(), body.width(), &Tensors::new(tensors))?;
         Ok(Self { body, head })
     }
 
@@ -48,12 +41,12 @@ impl Model {
         &self.body
     }
 
-    /// The labels, in the order of the logits.
-    pub fn labels(&self) -> &[String] {
+    /// The labels of each head, in the order of the logits.
+    pub fn labels(&self) -> &Labels {
         self.body.labels()
     }
 
-    /// One logit per label for each row, in the order of `rows`.
+    /// One logit per label for each row, head after head, in the order of `rows`.
     pub fn logits(
         &self,
         rows: &[Input<'_>],
@@ -61,16 +54,4 @@ impl Model {
         self.body
             .evaluate(rows, |activations| self.head.forward(activations))
     }
-}
-
-/// `weight` [out, in], or the convolution of kernel size 1 that is this matrix, and `bias` [out],
-/// if there is one.
-fn output_layer(tensors: &Tensors<'_>, shape: [usize; 2]) -> Result<Linear, LoadError> {
-    let weight = tensors.take_matrix("weight", shape)?;
-    let bias = if tensors.has("bias") {
-        Some(tensors.take("bias", &shape[..1])?)
-    } else {
-        None
-    };
-    Ok(Linear::new(weight, bias))
 }

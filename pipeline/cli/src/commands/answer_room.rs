@@ -1,16 +1,22 @@
 //! How long the records of a batch have to be for the answers of the model that it is for.
 
 use sealift_encrypted_batch::{InputRow, MAX_PAD, OutputPolicy, needed_pad};
-use sealift_output_layer::OutputLayer;
+use sealift_output_layer::{Labels, OutputLayer};
 use sealift_sealed_model::FetchedVersion;
 
 use super::stores;
-use crate::{args::BatchSeal, exit_code::ExitCode, failure::Failure, layout::Layout};
+use crate::{
+    args::BatchSeal,
+    exit_code::ExitCode,
+    failure::{Failure, OrFail},
+    layout::Layout,
+};
 
 /// What is assumed of a model that no version was published of: sixteen labels of forty
 /// characters.
-fn label_allowance() -> Vec<String> {
-    vec!["x".repeat(40); 16]
+fn label_allowance() -> Result<Labels, Failure> {
+    let fact = "cannot tell how long records are to be";
+    Labels::one(vec!["x".repeat(40); 16]).or_fail(ExitCode::Unexpected, fact)
 }
 
 /// The padding that was asked for, or the least that holds every answer; refused where the labels
@@ -22,7 +28,7 @@ pub(super) async fn pad(
     rows: &[InputRow],
 ) -> Result<u32, Failure> {
     let labels = published_labels(layout, arguments).await?;
-    let needed = |labels: &[String]| {
+    let needed = |labels: &Labels| {
         needed_pad(
             policy,
             labels,
@@ -30,7 +36,8 @@ pub(super) async fn pad(
         )
     };
     let Some(labels) = labels else {
-        return Ok(arguments.pad.unwrap_or_else(|| needed(&label_allowance())));
+        let allowance = label_allowance()?;
+        return Ok(arguments.pad.unwrap_or_else(|| needed(&allowance)));
     };
     let needed = needed(&labels);
     let pad = arguments.pad.unwrap_or(needed);
@@ -39,7 +46,7 @@ pub(super) async fn pad(
     }
     let fact = format!(
         "an answer over the {} labels of `{}` takes up to {needed} bytes, and records have {}",
-        labels.len(),
+        labels.outputs(),
         arguments.model,
         pad.min(MAX_PAD)
     );
@@ -59,7 +66,7 @@ pub(super) async fn pad(
 async fn published_labels(
     layout: &Layout,
     arguments: &BatchSeal,
-) -> Result<Option<Vec<String>>, Failure> {
+) -> Result<Option<Labels>, Failure> {
     let address = stores::address(layout.path(), arguments.store.as_ref())?;
     let store = match (stores::open(&address), &arguments.store) {
         // Nothing was ever published in this state folder.
@@ -76,9 +83,8 @@ async fn published_labels(
     Ok(reading.await.ok().flatten())
 }
 
-fn labels(version: &FetchedVersion) -> Option<Vec<String>> {
+fn labels(version: &FetchedVersion) -> Option<Labels> {
     let file = |name: &str| version.unverified_file(&name.parse().ok()?).ok();
     let layer = OutputLayer::read(&file("config.json")?, file("tokenizer.json").as_deref()).ok()?;
-    let heads = layer.heads.into_iter();
-    Some(heads.flat_map(|head| head.labels).collect())
+    layer.labels().ok()
 }

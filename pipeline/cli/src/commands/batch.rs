@@ -1,6 +1,7 @@
 //! `sealift batch seal`, `open` and `compare`: the model user's own work.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
@@ -219,8 +220,22 @@ pub(crate) fn compare_with(
         )?),
         None => None,
     };
-    let agreement = compared.label_agreement();
-    output.document(&json!({
+    say(&compared, reference, output);
+    check(&compared, reference, arguments.min_agreement)
+}
+
+/// The share of expected labels that each head gave, where heads have names.
+fn head_agreement(compared: &Comparison) -> BTreeMap<&str, f64> {
+    let heads = compared.heads.iter();
+    heads
+        .map(|(head, labels)| (head.as_str(), labels.share()))
+        .collect()
+}
+
+fn say(compared: &Comparison, reference: Option<f64>, output: Output) {
+    let agreement = compared.labels.share();
+    let heads = head_agreement(compared);
+    let mut document = json!({
         "rows": compared.rows,
         "label_agreement": agreement,
         "max_logit_error": compared.max_logit_error,
@@ -229,12 +244,19 @@ pub(crate) fn compare_with(
         "missing": compared.missing,
         "extra": compared.extra,
         "faults": compared.faults,
-    }));
+    });
+    if !heads.is_empty() {
+        document["head_agreement"] = json!(heads);
+    }
+    output.document(&document);
     output.line(format!("rows compared                {}", compared.rows));
     output.line(format!(
         "label agreement              {:.2} %",
         agreement * 100.0
     ));
+    for (head, share) in heads {
+        output.line(format!("  {head:<27}{:.2} %", share * 100.0));
+    }
     for row in &compared.disagreements {
         output.line(disagreement(row));
     }
@@ -247,6 +269,11 @@ pub(crate) fn compare_with(
             reference * 100.0
         ));
     }
+}
+
+/// Each head has to agree as much as all together: one that is always wrong may be one of many.
+fn check(compared: &Comparison, reference: Option<f64>, min_agreement: f64) -> Result<(), Failure> {
+    let agreement = compared.labels.share();
     if !compared.is_complete() {
         return Err(Failure::new(
             ExitCode::Disagreement,
@@ -254,14 +281,19 @@ pub(crate) fn compare_with(
         )
         .remedy("`--json` lists missing, extra and faulty rows"));
     }
-    if agreement < arguments.min_agreement {
+    if agreement < min_agreement {
         return Err(Failure::new(
             ExitCode::Disagreement,
-            format!(
-                "label agreement {agreement:.4} is below {}",
-                arguments.min_agreement
-            ),
+            format!("label agreement {agreement:.4} is below {min_agreement}"),
         ));
+    }
+    for (head, share) in head_agreement(compared) {
+        if share < min_agreement {
+            return Err(Failure::new(
+                ExitCode::Disagreement,
+                format!("label agreement {share:.4} of head `{head}` is below {min_agreement}"),
+            ));
+        }
     }
     if reference.is_some_and(|share| share < 1.0) {
         return Err(Failure::new(
@@ -275,6 +307,7 @@ pub(crate) fn compare_with(
 fn disagreement(row: &Disagreement) -> String {
     let Disagreement {
         custom_id,
+        head,
         expected,
         found,
         margin,
@@ -282,7 +315,10 @@ fn disagreement(row: &Disagreement) -> String {
     let margin = margin.map_or_else(String::new, |margin| {
         format!(", which led the next score by {margin:.6}")
     });
-    format!("  {custom_id}: {found} instead of {expected}{margin}")
+    let head = head
+        .as_deref()
+        .map_or_else(String::new, |head| format!(", {head}"));
+    format!("  {custom_id}{head}: {found} instead of {expected}{margin}")
 }
 
 fn results_of(path: &Path) -> Result<Vec<ResultRow>, Failure> {
@@ -299,7 +335,13 @@ fn comparison(results: &[ResultRow], expect: &Path) -> Result<Comparison, Failur
         ExitCode::Input,
         format!("`{}` holds no expectations", expect.display()),
     )?;
-    Ok(compare(results, &expected))
+    compare(results, &expected).or_fail(
+        ExitCode::Input,
+        format!(
+            "`{}` expects other answers than the model gives",
+            expect.display()
+        ),
+    )
 }
 
 fn output_policy(text: &str) -> Result<OutputPolicy, Failure> {

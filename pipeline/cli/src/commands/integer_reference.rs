@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use sealift_encrypted_batch::ResultRow;
+use sealift_encrypted_batch::{ByHead, ResultRow};
 use serde::Deserialize;
 
 use super::batch::DECIMALS;
@@ -15,9 +15,8 @@ use crate::{
 #[derive(Deserialize)]
 struct Reference {
     custom_id: String,
-    label: Option<String>,
-    #[serde(default)]
-    logits: Vec<f64>,
+    labels: ByHead<String>,
+    logits: Option<ByHead<Vec<f64>>>,
 }
 
 /// Share of published values that equal the reference, rounded as they were: scores where scores
@@ -37,12 +36,9 @@ pub(super) fn agreement(
     let (mut equal, mut values) = (0, 0);
     for row in results {
         let wanted = by_id.get(row.custom_id.as_str()).copied();
-        let (row_equal, row_values) = match (&row.label, &row.logits) {
-            (_, Some(published)) => (equal_scores(published, wanted), published.len()),
-            (Ok(label), None) => {
-                let same = wanted.is_some_and(|wanted| wanted.label.as_ref() == Some(label));
-                (usize::from(same), 1)
-            }
+        let (row_equal, row_values) = match (&row.labels, &row.logits) {
+            (_, Some(published)) => equal_scores(published, wanted),
+            (Ok(labels), None) => equal_labels(labels, wanted),
             (Err(_), None) => continue,
         };
         equal += row_equal;
@@ -57,13 +53,30 @@ pub(super) fn agreement(
     Ok(equal as f64 / values as f64)
 }
 
-fn equal_scores(published: &[f64], wanted: Option<&Reference>) -> usize {
-    let Some(wanted) = wanted else {
-        return 0;
-    };
-    let pairs = published.iter().zip(&wanted.logits);
-    let same = |(found, wanted): &(&f64, &f64)| found.to_bits() == wanted.to_bits();
-    pairs.filter(same).count()
+/// How many scores equal the reference's, and how many there are.
+fn equal_scores(published: &ByHead<Vec<f64>>, wanted: Option<&Reference>) -> (usize, usize) {
+    let wanted = wanted.and_then(|wanted| wanted.logits.as_ref());
+    let (mut equal, mut values) = (0, 0);
+    for (head, published) in published.each() {
+        let wanted = wanted.and_then(|wanted| wanted.get(head));
+        let pairs = published.iter().zip(wanted.into_iter().flatten());
+        equal += pairs
+            .filter(|(found, wanted)| found.total_cmp(wanted).is_eq())
+            .count();
+        values += published.len();
+    }
+    (equal, values)
+}
+
+/// The same of labels.
+fn equal_labels(published: &ByHead<String>, wanted: Option<&Reference>) -> (usize, usize) {
+    let (mut equal, mut values) = (0, 0);
+    for (head, label) in published.each() {
+        let wanted = wanted.and_then(|wanted| wanted.labels.get(head));
+        equal += usize::from(wanted == Some(label));
+        values += 1;
+    }
+    (equal, values)
 }
 
 fn asked(

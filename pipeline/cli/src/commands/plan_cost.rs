@@ -52,6 +52,17 @@ struct LayerCost {
     seal_seconds: f64,
     guest_us_per_row: f64,
     key_manager_us_per_row: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heads: Vec<HeadShare>,
+}
+
+/// What one head takes of its layer, which is evaluated as a whole.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(Clone))]
+struct HeadShare {
+    head: String,
+    outputs: u64,
+    published_bytes: u64,
 }
 
 /// The cost of each job that encrypts a head.
@@ -105,7 +116,7 @@ pub(crate) fn print(costs: &[JobCost], output: Output) {
 }
 
 fn rows(layers: &[LayerCost]) -> Vec<Vec<String>> {
-    let heads = [
+    let titles = [
         "layer",
         "inputs",
         "outputs",
@@ -117,25 +128,47 @@ fn rows(layers: &[LayerCost]) -> Vec<Vec<String>> {
         "guest/row",
         "key manager/row",
     ];
-    let mut rows = vec![heads.iter().map(ToString::to_string).collect::<Vec<_>>()];
-    rows.extend(layers.iter().map(|layer| {
-        vec![
-            layer.layer.clone(),
-            layer.d_in.to_string(),
-            layer.d_out.to_string(),
-            bytes(layer.published_bytes),
-            bytes(layer.guest_bytes),
-            bytes(layer.row_bytes),
-            format!("{:.0} bits", layer.security_bits),
-            seconds(layer.seal_seconds),
-            seconds(layer.guest_us_per_row / 1e6),
-            seconds(layer.key_manager_us_per_row / 1e6),
-        ]
-    }));
+    let mut rows = vec![titles.iter().map(ToString::to_string).collect::<Vec<_>>()];
+    for layer in layers {
+        rows.push(layer_row(layer));
+        rows.extend(
+            layer
+                .heads
+                .iter()
+                .map(|head| head_row(layer, head, titles.len())),
+        );
+    }
     for row in &mut rows {
         row[0].insert_str(0, "  ");
     }
     rows
+}
+
+fn layer_row(layer: &LayerCost) -> Vec<String> {
+    vec![
+        layer.layer.clone(),
+        layer.d_in.to_string(),
+        layer.d_out.to_string(),
+        bytes(layer.published_bytes),
+        bytes(layer.guest_bytes),
+        bytes(layer.row_bytes),
+        format!("{:.0} bits", layer.security_bits),
+        seconds(layer.seal_seconds),
+        seconds(layer.guest_us_per_row / 1e6),
+        seconds(layer.key_manager_us_per_row / 1e6),
+    ]
+}
+
+/// What is a head's own; the rest it has in common with the others.
+fn head_row(layer: &LayerCost, head: &HeadShare, columns: usize) -> Vec<String> {
+    let mut row = vec![
+        format!("  {}", head.head),
+        layer.d_in.to_string(),
+        head.outputs.to_string(),
+        bytes(head.published_bytes),
+    ];
+    row.resize(columns, String::new());
+    row
 }
 
 fn bytes(count: u64) -> String {
@@ -181,6 +214,7 @@ mod tests {
             seal_seconds: 0.05,
             guest_us_per_row: 1.5,
             key_manager_us_per_row: 2.0,
+            heads: vec![],
         };
         let printed = rows(std::slice::from_ref(&layer));
         assert_eq!(printed.len(), 2);
@@ -193,5 +227,20 @@ mod tests {
         };
         assert_eq!(json(known)["layers"][0]["set"], "P48B40");
         assert_eq!(json(unknown)["unknown"], "no model");
+    }
+
+    #[test]
+    fn each_encrypted_head_has_a_line_below_its_layer() {
+        let text = r#"{"layer":"heads","set":"P48B40","d_in":32,"d_out":12,
+            "published_bytes":1920,"guest_bytes":2560,"row_bytes":128,"security_bits":132.0,
+            "seal_seconds":0.05,"guest_us_per_row":1.5,"key_manager_us_per_row":2.0,
+            "heads":[{"head":"digit","outputs":10,"published_bytes":1600},
+                {"head":"parity","outputs":2,"published_bytes":320}]}"#;
+        let layer: LayerCost = serde_json::from_str(text).unwrap();
+        let printed = rows(&[layer]);
+        assert_eq!(printed.len(), 4);
+        assert_eq!(printed[2][..4], ["    digit", "32", "10", "1.6 KiB"]);
+        assert_eq!(printed[3][..4], ["    parity", "32", "2", "320 B"]);
+        assert!(printed.iter().all(|row| row.len() == printed[0].len()));
     }
 }

@@ -20,6 +20,8 @@ use crate::{
 struct Compared {
     rows: u64,
     label_agreement: f64,
+    #[serde(default)]
+    head_agreement: BTreeMap<String, f64>,
     integer_reference_agreement: Option<f64>,
     max_logit_error: Option<f64>,
 }
@@ -36,6 +38,9 @@ struct Verified {
 struct Summary {
     rows: u64,
     label_agreement: f64,
+    /// Of each head, where heads have names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    head_agreement: BTreeMap<String, f64>,
     integer_reference_agreement: Option<f64>,
     max_logit_error: Option<f64>,
     tensors: Value,
@@ -54,6 +59,7 @@ pub(crate) async fn report(layout: &Layout, args: &Report, output: Output) -> Re
     let summary = Summary {
         rows: compared.rows,
         label_agreement: compared.label_agreement,
+        head_agreement: compared.head_agreement,
         integer_reference_agreement: compared.integer_reference_agreement,
         max_logit_error: compared.max_logit_error,
         tensors: sealed_fact(&run, "tensors")?,
@@ -66,7 +72,7 @@ pub(crate) async fn report(layout: &Layout, args: &Report, output: Output) -> Re
         .or_fail(ExitCode::Unexpected, "cannot write the summary as JSON")?;
     fs::write(&args.out, text + "\n").map_err(|source| Failure::unwritable(&args.out, source))?;
     output.document(&summary);
-    print(&summary, output);
+    output.line(table(&rows(&summary)).trim_end());
     Ok(())
 }
 
@@ -105,7 +111,8 @@ fn seconds(run: &RunReport) -> BTreeMap<String, f64> {
     jobs.collect()
 }
 
-fn print(summary: &Summary, output: Output) {
+/// The facts as a person reads them.
+fn rows(summary: &Summary) -> Vec<Vec<String>> {
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let text = |name: &str, value: String| vec![name.to_owned(), value];
     let count =
@@ -118,6 +125,9 @@ fn print(summary: &Summary, output: Output) {
             percent(summary.label_agreement),
         ),
     ];
+    for (head, share) in &summary.head_agreement {
+        rows.push(text(&format!("agreement of head {head}"), percent(*share)));
+    }
     if let Some(share) = summary.integer_reference_agreement {
         rows.push(text("agreement with the integer reference", percent(share)));
     }
@@ -145,5 +155,46 @@ fn print(summary: &Summary, output: Output) {
         "receipts verified",
         summary.receipts_verified.to_string(),
     ));
-    output.line(table(&rows).trim_end());
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(compared: &str) -> Summary {
+        let compared: Compared = serde_json::from_str(compared).unwrap();
+        Summary {
+            rows: compared.rows,
+            label_agreement: compared.label_agreement,
+            head_agreement: compared.head_agreement,
+            integer_reference_agreement: compared.integer_reference_agreement,
+            max_logit_error: compared.max_logit_error,
+            tensors: Value::Null,
+            bytes: Value::Null,
+            seconds: BTreeMap::new(),
+            assurance: "simulated".to_owned(),
+            receipts_verified: 1,
+        }
+    }
+
+    #[test]
+    fn each_head_with_a_name_has_its_agreement_in_the_report() {
+        let summary = summary(
+            r#"{"rows":4,"label_agreement":0.75,"head_agreement":{"digit":0.5,"parity":1.0}}"#,
+        );
+        let printed = rows(&summary);
+        assert_eq!(printed[2], ["agreement of head digit", "50.00 %"]);
+        assert_eq!(printed[3], ["agreement of head parity", "100.00 %"]);
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["head_agreement"]["digit"], 0.5);
+    }
+
+    #[test]
+    fn a_model_that_is_one_head_has_no_agreement_by_head() {
+        let summary = summary(r#"{"rows":4,"label_agreement":1.0}"#);
+        assert!(!rows(&summary).concat().concat().contains("head"));
+        let json = serde_json::to_value(&summary).unwrap();
+        assert!(json.get("head_agreement").is_none());
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use sealift_encrypted_batch::OutputPolicy;
+use sealift_encrypted_batch::{Labels, OutputPolicy};
 use sealift_evidence::Tee;
 use sealift_fhe_key::{LayerKeys, PlainLayer};
 use sealift_fhe_layer::{ParameterSet, ScaleRange};
@@ -217,7 +217,7 @@ fn encrypted_head(source: &SourceModel) -> (Vec<FheTensor>, BTreeMap<String, Fhe
     let keys = LayerKeys::generate(ParameterSet::P48B40, rows.d_in(), rows.d_out()).unwrap();
     let (encrypted, secrets) = keys.encrypt(&plain).unwrap();
     let labels = fs::read(fixture().join("labels.json")).unwrap();
-    let labels = serde_json::from_slice(&labels).unwrap();
+    let labels = Labels::one(serde_json::from_slice(&labels).unwrap()).unwrap();
     let tensor = FheTensor {
         meta: encrypted.meta,
         group: "head".parse().unwrap(),

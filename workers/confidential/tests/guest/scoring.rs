@@ -7,8 +7,8 @@ use sealift_confidential::{
     FailReason, FailureBody, FailureCode, Phase, SCORE_PATH, ScoreAnswer, ScoreRequest,
 };
 use sealift_encrypted_batch::{
-    AgeIdentity, CertifiedReceiptKey, OpenedResults, RowFault, SealedBatch, VerifiedBatch,
-    open_results, verify_receipt,
+    AgeIdentity, CertifiedReceiptKey, OpenedResults, ResultRow, RowFault, SealedBatch,
+    VerifiedBatch, open_results, verify_receipt,
 };
 use sealift_kbs_protocol::{GuestCertificate, SessionGrant};
 use sealift_sealed_model::Protection;
@@ -100,6 +100,11 @@ pub(crate) async fn refused(
     (status, serde_json::from_value(body).unwrap())
 }
 
+/// The answer of the one head.
+fn label(row: &ResultRow) -> String {
+    row.labels.as_ref().unwrap().one().unwrap().clone()
+}
+
 /// The fixture's own answers, in the order of its rows.
 fn expected_labels() -> Vec<String> {
     let text = fs::read_to_string(fixture().join("test.jsonl")).unwrap();
@@ -124,7 +129,7 @@ async fn a_batch_is_scored_into_results_that_only_the_user_opens() {
             (count, count, 0)
         );
         let opened = user.open(&world, &answer);
-        labels.extend(opened.rows().iter().map(|row| row.label.clone().unwrap()));
+        labels.extend(opened.rows().iter().map(label));
     }
     assert_eq!(labels, expected_labels()[..5]);
 }
@@ -138,11 +143,7 @@ async fn a_batch_is_scored_under_an_encrypted_head() {
     let answer = scored(&running, &user.dispatch(0)).await;
     assert!(answer.counted);
     let opened = user.open(&world, &answer);
-    let labels: Vec<_> = opened
-        .rows()
-        .iter()
-        .map(|row| row.label.clone().unwrap())
-        .collect();
+    let labels: Vec<_> = opened.rows().iter().map(label).collect();
     assert_eq!(labels, expected_labels()[..3]);
 }
 
@@ -165,7 +166,7 @@ async fn a_row_without_an_activation_is_a_fault_under_an_encrypted_head() {
         (1, 0, 1)
     );
     assert_eq!(
-        user.open(&world, &answer).rows()[0].label,
+        user.open(&world, &answer).rows()[0].labels,
         Err(RowFault::WrongWidth)
     );
 }
@@ -353,7 +354,7 @@ async fn a_row_of_another_width_is_a_fault_in_a_complete_result() {
         (1, 0, 1)
     );
     assert_eq!(
-        user.open(&world, &answer).rows()[0].label,
+        user.open(&world, &answer).rows()[0].labels,
         Err(RowFault::WrongWidth)
     );
 }

@@ -267,7 +267,7 @@ fn charged(
         .batch
         .document()
         .output_policy
-        .answer_bits(layer.labels().len());
+        .answer_bits(layer.labels());
     let answer_bits = bits
         .checked_mul(new)
         .ok_or(Refusal::BudgetUsedUp("grant"))?;

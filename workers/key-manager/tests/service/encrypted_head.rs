@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
+use sealift_encrypted_batch::{HeadLabels, Labels};
 use sealift_fhe_key::{LayerKeys, PlainLayer};
 use sealift_fhe_layer::{EncryptedLayer, EncryptedRow, ParameterSet, ScaleRange};
 use sealift_kbs_protocol::{
@@ -34,10 +35,15 @@ pub(crate) struct EncryptedHead {
 
 impl EncryptedHead {
     pub(crate) fn new() -> Self {
+        Self::named(LAYER)
+    }
+
+    /// The same weights as a layer of another name, under keys of its own.
+    pub(crate) fn named(layer: &str) -> Self {
         let keys = LayerKeys::generate(ParameterSet::P48B40, D_IN, LABELS.len()).unwrap();
         let (encrypted, secrets) = keys
             .encrypt(&PlainLayer {
-                layer: LAYER,
+                layer,
                 weights: &WEIGHTS,
                 row_scales: &[0.01; 3],
                 bias: &[0.0; 3],
@@ -53,11 +59,19 @@ impl EncryptedHead {
 
     pub(crate) fn bundle(&self, labels: &[&str]) -> KeyBundle {
         let labels = labels.iter().map(ToString::to_string).collect();
-        let secret = FheBundle::from_bytes(Zeroizing::new(self.secret.clone()));
-        KeyBundle {
-            fhe: BTreeMap::from([(LAYER.to_owned(), secret.with_labels(labels))]),
-            ..bundle()
-        }
+        keys(
+            self.layer_bundle()
+                .with_labels(Labels::one(labels).unwrap()),
+        )
+    }
+
+    /// The layer's rows as those of several heads, each with its name and its labels.
+    pub(crate) fn bundle_of_heads(&self, heads: &[(&str, &[&str])]) -> KeyBundle {
+        keys(self.layer_bundle().with_labels(head_labels(heads)))
+    }
+
+    pub(crate) fn layer_bundle(&self) -> FheBundle {
+        FheBundle::from_bytes(Zeroizing::new(self.secret.clone()))
     }
 
     /// Opens a key manager with one active version that has this head.
@@ -66,15 +80,7 @@ impl EncryptedHead {
         world: &'a World,
         change: impl FnOnce(&mut Register),
     ) -> OpenKm<'a> {
-        let open = world.open().await;
-        open.install().await;
-        let mut register = open.registration();
-        change(&mut register);
-        open.register_with(register, &self.bundle(&LABELS))
-            .await
-            .unwrap();
-        open.activate(VERSION, 4).await.unwrap();
-        open
+        registered(world, &self.bundle(&LABELS), change).await
     }
 
     /// An honest row whose answer is label `k`.
@@ -91,6 +97,37 @@ impl EncryptedHead {
             .unwrap();
         wire(row, id, &rows[0])
     }
+}
+
+/// Opens a key manager with one active version that has these keys.
+pub(crate) async fn registered<'a>(
+    world: &'a World,
+    bundle: &KeyBundle,
+    change: impl FnOnce(&mut Register),
+) -> OpenKm<'a> {
+    let open = world.open().await;
+    open.install().await;
+    let mut register = open.registration();
+    change(&mut register);
+    open.register_with(register, bundle).await.unwrap();
+    open.activate(VERSION, 4).await.unwrap();
+    open
+}
+
+/// The keys of a version with the one encrypted layer [`LAYER`].
+pub(crate) fn keys(layer: FheBundle) -> KeyBundle {
+    KeyBundle {
+        fhe: BTreeMap::from([(LAYER.to_owned(), layer)]),
+        ..bundle()
+    }
+}
+
+fn head_labels(heads: &[(&str, &[&str])]) -> Labels {
+    let heads = heads.iter().map(|(name, labels)| HeadLabels {
+        name: (*name).to_owned(),
+        labels: labels.iter().map(ToString::to_string).collect(),
+    });
+    Labels::heads(heads.collect()).unwrap()
 }
 
 fn wire(row: u64, id: &str, evaluated: &EncryptedRow) -> FheRow {

@@ -12,11 +12,11 @@ use sealift_signed_document::{Digest, SigningKey, sign};
 
 use crate::{
     batches::{User, ready, unwrap},
-    encrypted_head::{EncryptedHead, LABELS, LAYER},
+    encrypted_head::{EncryptedHead, LABELS, LAYER, keys},
     harness::{OpenKm, TestGuest, World},
 };
 
-fn request(user: &User, rows: Vec<FheRow>) -> FheRequest {
+pub(crate) fn request(user: &User, rows: Vec<FheRow>) -> FheRequest {
     FheRequest {
         batch_sha256: user.envelope.digest(),
         partition: 0,
@@ -31,7 +31,7 @@ fn honest(head: &EncryptedHead, user: &User) -> FheRequest {
     request(user, vec![head.row(0, "a", 0), head.row(1, "b", 2)])
 }
 
-async fn opened(open: &OpenKm<'_>, user: &User) -> TestGuest {
+pub(crate) async fn opened(open: &OpenKm<'_>, user: &User) -> TestGuest {
     let guest = ready(open).await;
     unwrap(&guest, &user.envelope, (0, &user.partition(0)))
         .await
@@ -39,7 +39,7 @@ async fn opened(open: &OpenKm<'_>, user: &User) -> TestGuest {
     guest
 }
 
-fn refused_in_session<T>(result: &Result<T, GuestClientError>) {
+pub(crate) fn refused_in_session<T>(result: &Result<T, GuestClientError>) {
     assert!(matches!(
         result,
         Err(GuestClientError::CallRefused { op: Op::Fhe })
@@ -47,7 +47,7 @@ fn refused_in_session<T>(result: &Result<T, GuestClientError>) {
 }
 
 /// The lines of a result file, as its user reads them.
-fn lines(user: &User, file: &[u8]) -> Vec<serde_json::Value> {
+pub(crate) fn lines(user: &User, file: &[u8]) -> Vec<serde_json::Value> {
     let plain = open_age(file, &user.results).unwrap();
     let text = String::from_utf8(plain.to_vec()).unwrap();
     text.lines()
@@ -392,7 +392,8 @@ async fn a_layer_whose_labels_or_secret_do_not_fit_is_refused_at_the_push() {
     let mut renamed = head.bundle(&LABELS);
     let layer = renamed.fhe.remove(LAYER).unwrap();
     renamed.fhe.insert("other".into(), layer);
-    for bundle in [head.bundle(&LABELS[..2]), head.bundle(&[]), renamed] {
+    let unnamed = keys(head.layer_bundle());
+    for bundle in [head.bundle(&LABELS[..2]), unnamed, renamed] {
         let pushed = open.register_with(open.registration(), &bundle).await;
         assert!(matches!(pushed, Err(KeyManagerClientError::Refused { .. })));
         open.assert_refused("BadLayer").await;

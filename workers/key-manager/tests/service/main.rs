@@ -11,6 +11,7 @@ mod calls;
 mod encrypted_head;
 mod erasure;
 mod fhe;
+mod fhe_heads;
 mod handshake;
 mod harness;
 mod owners;

@@ -32,8 +32,6 @@ struct LlamaJson {
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
 }
 
 pub(crate) struct LlamaConfig {
@@ -45,8 +43,6 @@ pub(crate) struct LlamaConfig {
     pub(crate) epsilon: f32,
     pub(crate) theta: f32,
     max_tokens: usize,
-    /// Whether the token embeddings are the output layer too.
-    pub(crate) tied: bool,
 }
 
 impl LlamaConfig {
@@ -72,7 +68,6 @@ impl LlamaConfig {
             epsilon: json.rms_norm_eps,
             theta,
             max_tokens: json.max_position_embeddings,
-            tied: json.tie_word_embeddings,
         })
     }
 }

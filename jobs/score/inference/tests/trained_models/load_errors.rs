@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 type Tensor = (Dtype, Vec<usize>, Vec<u8>);
 
 /// Tensors in a map, so that one of them can be spoiled.
-struct Spoiled(BTreeMap<String, Tensor>);
+pub(crate) struct Spoiled(pub(crate) BTreeMap<String, Tensor>);
 
 impl Spoiled {
-    fn of(fixture: &Fixture) -> Self {
+    pub(crate) fn of(fixture: &Fixture) -> Self {
         let copy = |(name, view): (String, TensorView<'_>)| {
             (
                 name,
@@ -22,7 +22,7 @@ impl Spoiled {
         Self(fixture.source().tensors().into_iter().map(copy).collect())
     }
 
-    fn tensor_mut(&mut self, name: &str) -> &mut Tensor {
+    pub(crate) fn tensor_mut(&mut self, name: &str) -> &mut Tensor {
         self.0.get_mut(name).unwrap()
     }
 }
@@ -34,7 +34,7 @@ impl TensorSource for Spoiled {
     }
 }
 
-fn load_error(fixture: &Fixture, tensors: &Spoiled) -> LoadError {
+pub(crate) fn load_error(fixture: &Fixture, tensors: &Spoiled) -> LoadError {
     Model::load(&fixture.config, fixture.tokenizer.as_deref(), tensors)
         .err()
         .unwrap()
@@ -221,11 +221,16 @@ fn a_configuration_with_one_member_spoiled_is_refused() {
             json!(1),
             "config.json contradicts itself",
         ),
-        ("id2label", json!({}), "config.json contradicts itself"),
+        ("id2label", json!({}), "the model's answers cannot be named"),
         (
             "id2label",
             json!({"0": "no", "2": "yes"}),
-            "config.json contradicts itself",
+            "the model's answers cannot be named",
+        ),
+        (
+            "heads",
+            json!([{"name": "a", "id2label": {"0": "x"}}]),
+            "the model's answers cannot be named",
         ),
         (
             "id2label",

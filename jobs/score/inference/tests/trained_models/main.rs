@@ -8,6 +8,7 @@
 mod decoder;
 mod expected_logits;
 mod fixture;
+mod heads;
 mod load_errors;
 mod quantised_head;
 mod reference_bert;

@@ -13,7 +13,7 @@ use sealift_encrypted_batch::{
 use sealift_inference::{ENGINE, Input, Model};
 use sealift_signed_document::{Digest, SigningKey, sign};
 
-use crate::fixture::{ALL, Fixture, TINY_BERT};
+use crate::fixture::{ALL, Fixture, TINY_BERT, TWO_HEADS};
 
 const NOW: u64 = 1_800_000_000;
 const POLICY: OutputPolicy = OutputPolicy::DangerousFullScores { decimals: 6 };
@@ -212,17 +212,30 @@ fn a_sealed_batch_of_each_fixture_is_answered_as_expected() {
     for name in ALL {
         let test = fs::read_to_string(Fixture::folder(name).join("test.jsonl")).unwrap();
         let expected = parse_expected(&test).unwrap();
-        let comparison = compare(&scored(name), &expected);
+        let comparison = compare(&scored(name), &expected).unwrap();
         assert!(comparison.is_complete(), "{name}: {comparison:?}");
-        assert_eq!(comparison.labels_agree, expected.len(), "{name}");
+        assert_eq!(comparison.labels.agree, expected.len(), "{name}");
         assert!(comparison.max_logit_error.unwrap() <= 1e-4, "{name}");
     }
 }
 
 #[test]
+fn a_sealed_batch_of_a_model_with_two_heads_is_answered_by_both() {
+    let test = fs::read_to_string(Fixture::folder(TWO_HEADS).join("test.jsonl")).unwrap();
+    let expected = parse_expected(&test).unwrap();
+    let comparison = compare(&scored(TWO_HEADS), &expected).unwrap();
+    assert!(comparison.is_complete(), "{comparison:?}");
+    for (head, agreement) in &comparison.heads {
+        assert_eq!(agreement.agree, expected.len(), "{head}");
+    }
+    assert_eq!(comparison.heads.len(), 2);
+    assert!(comparison.max_logit_error.unwrap() <= 1e-4);
+}
+
+#[test]
 fn results_of_one_model_do_not_pass_for_those_of_another() {
     let test = fs::read_to_string(Fixture::folder(TINY_BERT).join("test.jsonl")).unwrap();
-    let comparison = compare(&scored("digits-mlp"), &parse_expected(&test).unwrap());
+    let comparison = compare(&scored("digits-mlp"), &parse_expected(&test).unwrap()).unwrap();
     assert_eq!(
         (
             comparison.rows,
