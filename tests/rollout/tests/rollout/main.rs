@@ -21,5 +21,6 @@ mod kills;
 mod language_models;
 mod lifecycle;
 mod schema;
+mod several_heads;
 mod stock_age;
 mod stopping;

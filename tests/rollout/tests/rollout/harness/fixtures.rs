@@ -30,6 +30,12 @@ pub(crate) const TINY_LLAMA: Model = Model {
     definition: "sentiment-rollout.yaml",
 };
 
+/// 64–32 with the heads `digit` and `parity`, 100 rows.
+pub(crate) const TWO_HEADS: Model = Model {
+    name: "digits-multitask",
+    definition: "tabular-scoring.yaml",
+};
+
 /// A sealed batch, and what its rows should become.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
