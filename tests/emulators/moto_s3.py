@@ -2,9 +2,24 @@
 
 import os
 import sys
+import threading
 
 import boto3
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
+
+# S3 decides a conditional write in one step. moto looks first and writes then, so that two racing
+# requests could both win: they go one at a time.
+turn = threading.Lock()
+dispatch = DomainDispatcherApplication.__call__
+
+
+def one_at_a_time(application, environ, start_response):
+    with turn:
+        return dispatch(application, environ, start_response)
+
+
+DomainDispatcherApplication.__call__ = one_at_a_time
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()

@@ -30,8 +30,9 @@ const WIDTH: usize = 384;
 const VOCABULARY: usize = 30_522;
 
 /// What opening may hold beside the layer in the form in which it is evaluated: four pieces of
-/// 8 MiB, the chunk of 2 MiB that is hashed, a column, and the runtime's threads.
-const BESIDE_BYTES: u64 = 48 << 20;
+/// 8 MiB, two more that are being read and not yet freed, the chunk of 2 MiB that is hashed, a
+/// column, and the runtime's threads.
+const BESIDE_BYTES: u64 = 56 << 20;
 
 /// Bodies that take no memory before they are read.
 struct Bodies(u64);

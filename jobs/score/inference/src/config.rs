@@ -49,7 +49,11 @@ impl Config {
     }
 }
 
-fn unsupported(setting: &'static str, found: impl ToString, supported: &'static str) -> LoadError {
+fn unsupported<T: ToString + ?Sized>(
+    setting: &'static str,
+    found: &T,
+    supported: &'static str,
+) -> LoadError {
     LoadError::Unsupported {
         setting,
         found: found.to_string(),

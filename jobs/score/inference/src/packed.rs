@@ -219,7 +219,7 @@ mod tests {
             for (row, y) in x.chunks_exact(width_in).zip(y.chunks_exact(width_out)) {
                 for (weights, y) in all.chunks_exact(width_in).zip(y) {
                     let sum: f32 = weights.iter().zip(row).map(|(w, x)| w * x).sum();
-                    prop_assert_eq!(*y, 3.0 + sum);
+                    prop_assert_eq!(y.to_bits(), (3.0 + sum).to_bits());
                 }
             }
         }
@@ -237,7 +237,7 @@ mod tests {
             .zip(last)
             .map(|(w, x)| w * x)
             .sum();
-        assert_eq!(y[rows * 3 - 1], sum);
+        assert_eq!(y[rows * 3 - 1].to_bits(), sum.to_bits());
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl CheckVector {
     /// The vector of these residues; `None` if one is not below p.
     pub(crate) fn from_residues(
         set: ParameterSet,
-        r: Zeroizing<Vec<u128>>,
+        r: &[u128],
         u: Zeroizing<Vec<u128>>,
     ) -> Option<Self> {
         let prime = CheckPrime::of(set);

@@ -126,7 +126,7 @@ impl LayerSecrets {
         let width = CheckPrime::of(meta.set()).residue_bytes();
         let r = rest.residues(meta.d_out(), width)?;
         let u = rest.residues(meta.d_in(), width)?;
-        let check = CheckVector::from_residues(meta.set(), r, u).ok_or(BundleError::Values)?;
+        let check = CheckVector::from_residues(meta.set(), &r, u).ok_or(BundleError::Values)?;
         let prepared = OnceLock::new();
         Ok(Self {
             meta,

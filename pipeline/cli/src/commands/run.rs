@@ -97,14 +97,14 @@ async fn settle(
     let mut asked = false;
     loop {
         let event = tokio::select! {
-            summary = deployment.engine().wait(run) => Event::Waited(summary),
+            summary = deployment.engine().wait(run) => Event::Waited(summary.map(Box::new)),
             _ = interrupt.recv() => Event::Signal,
             _ = terminate.recv() => Event::Signal,
             () = deployment.engine().ended() => Event::Stopped,
             _ = check.tick() => Event::Look,
         };
         match event {
-            Event::Waited(Ok(summary)) => return Ok(summary),
+            Event::Waited(Ok(summary)) => return Ok(*summary),
             Event::Waited(Err(sealift_server::EngineError::Stopping)) | Event::Stopped => {
                 return Err(stopped(run, "the run was stopped"));
             }
@@ -129,7 +129,7 @@ async fn settle(
 }
 
 enum Event {
-    Waited(Result<RunSummary, sealift_server::EngineError>),
+    Waited(Result<Box<RunSummary>, sealift_server::EngineError>),
     Signal,
     Stopped,
     Look,

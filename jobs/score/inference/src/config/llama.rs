@@ -99,7 +99,7 @@ fn check_supported(json: &LlamaJson) -> Result<(), LoadError> {
         ("mlp_bias", json.mlp_bias),
     ] {
         if is_set {
-            return Err(unsupported(setting, true, "false"));
+            return Err(unsupported(setting, &true, "false"));
         }
     }
     Ok(())
@@ -146,7 +146,7 @@ fn theta(json: &LlamaJson) -> Result<f32, LoadError> {
             _ => {
                 let found = format!("{member}: {value}");
                 let supported = "rope_type: default and rope_theta, which stands nowhere else";
-                return Err(unsupported("rope_parameters", found, supported));
+                return Err(unsupported("rope_parameters", &found, supported));
             }
         }
     }
@@ -154,6 +154,6 @@ fn theta(json: &LlamaJson) -> Result<f32, LoadError> {
     if theta.is_finite() && theta >= 1.0 {
         Ok(theta)
     } else {
-        Err(unsupported("rope_theta", theta, "1 or more"))
+        Err(unsupported("rope_theta", &theta, "1 or more"))
     }
 }

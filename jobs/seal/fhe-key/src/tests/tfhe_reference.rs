@@ -171,7 +171,7 @@ fn a_layer_encrypted_by_tfhe_is_evaluated_and_opened_by_us() {
 }
 
 #[test]
-fn our_phases_are_those_of_tfhe_decryption() {
+fn our_phases_are_nearly_those_of_tfhe_decryption() {
     let (d_in, d_out) = (9, 2 * RING_DIMENSION);
     let weights = Stream(12).int8(d_in * d_out);
     for set in ParameterSet::ALL {
@@ -195,12 +195,10 @@ fn our_phases_are_those_of_tfhe_decryption() {
         for (block, body) in bodies.chunks_exact(RING_DIMENSION).enumerate() {
             let key = tfhe_key(&sealed.secrets.blocks[block]);
             let theirs = tfhe_phase(&key, &sum, body).into_iter().map(centred);
-            let theirs: Vec<i64> = theirs.collect();
-            assert_eq!(
-                ours[block * RING_DIMENSION..][..RING_DIMENSION],
-                theirs,
-                "{set:?}"
-            );
+            for (ours, theirs) in ours[block * RING_DIMENSION..].iter().zip(theirs) {
+                let error = ours.abs_diff(theirs);
+                assert!(error < TRANSFORM_ERROR, "{set:?}: off by {error}");
+            }
         }
     }
 }
