@@ -94,13 +94,14 @@ fn speed(folder: &Path) -> Result<Vec<Figure>> {
     let theirs = folder.join("cryptotensors.safetensors");
     let mut openssl = 0.0_f64;
     let [mut seal, mut seal_2, mut open, mut open_2] = [(); 4].map(|()| Fastest::none());
-    let [mut seal_peer, mut open_peer] = [(); 2].map(|()| Fastest::none());
+    let [mut seal_peer, mut open_peer, mut stream] = [(); 3].map(|()| Fastest::none());
     for _ in 0..ROUNDS {
         openssl = openssl.max(openssl_bytes_per_second()?);
         seal_2.take(&measure(Task::Seal, &model, (&sealed, 2))?);
         open_2.take(&measure(Task::Open, &model, (&sealed, 2))?);
         seal.take(&measure(Task::Seal, &model, (&sealed, 1))?);
         open.take(&measure(Task::Open, &model, (&sealed, 1))?);
+        stream.take(&measure(Task::Stream, &model, (&sealed, 1))?);
         seal_peer.take(&peer.seal(&model, &theirs)?);
         open_peer.take(&peer.open(&theirs)?);
         remove(&sealed)?;
@@ -110,6 +111,7 @@ fn speed(folder: &Path) -> Result<Vec<Figure>> {
     Ok(vec![
         ratio("seal.seal.ratio_openssl", seal.rate() / openssl).against(OPENSSL),
         ratio("seal.open.ratio_openssl", open.rate() / openssl).against(OPENSSL),
+        ratio("seal.stream.ratio_openssl", stream.rate() / openssl).against(OPENSSL),
         ratio(
             "seal.seal.ratio_cryptotensors",
             seal.rate() / seal_peer.rate(),

@@ -41,6 +41,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "the flag says whose build it is")]
 pub(crate) struct Build {
     #[arg(long)]
     pub(crate) keys: PathBuf,

@@ -115,6 +115,7 @@ fn is_off(name: &str, value: &Value) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers are exact")]
 mod tests {
     use super::*;
 

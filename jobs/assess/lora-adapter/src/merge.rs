@@ -27,6 +27,7 @@ pub(crate) fn add_product(weights: &mut [f32], b: Rows<'_>, a: Rows<'_>, scale: 
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers are exact")]
 mod tests {
     use proptest::prelude::*;
 

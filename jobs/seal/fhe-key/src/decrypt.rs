@@ -276,6 +276,7 @@ impl Prepared {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers are exact")]
 mod tests {
     use proptest::prelude::*;
 

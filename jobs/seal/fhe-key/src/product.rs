@@ -213,10 +213,6 @@ impl NearMultiplication {
 ///
 /// What is taken off is a multiple of q, and what is left is a multiple of the number's own last
 /// place: exact.
-#[expect(
-    clippy::inline_always,
-    reason = "compiled once per vector width, in its caller"
-)]
 #[inline(always)]
 fn reduced(value: f64) -> u64 {
     const MODULUS: f64 = (1_u64 << LOG2_MODULUS) as f64;

@@ -69,11 +69,18 @@ pub(crate) fn l1(values: &[i8]) -> u64 {
     values.iter().map(|v| u64::from(v.unsigned_abs())).sum()
 }
 
-/// Σ v².
+/// Values whose squares a u32 can sum: 2^14 · 2^16 = 2^30.
+const SQUARES: usize = 1 << 16;
+
+/// Σ v², in 32 bits where they do: every activation of a batch passes here.
 pub(crate) fn l2_squared(values: &[i8]) -> u64 {
+    let squares = |values: &[i8]| -> u32 {
+        let square = |v: &i8| (i32::from(*v) * i32::from(*v)).cast_unsigned();
+        values.iter().map(square).sum()
+    };
     values
-        .iter()
-        .map(|v| u64::from(v.unsigned_abs()).pow(2))
+        .chunks(SQUARES)
+        .map(|values| u64::from(squares(values)))
         .sum()
 }
 
@@ -252,6 +259,14 @@ mod tests {
             (32.0..39.0).contains(&(bound as f64 / 384.0).sqrt()),
             "rms near 38"
         );
+    }
+
+    #[test]
+    fn norms_of_long_rows_of_extremes_are_exact() {
+        for length in [0, 1, SQUARES - 1, SQUARES, 2 * SQUARES + 3] {
+            let values = vec![i8::MIN; length];
+            assert_eq!(l2_squared(&values), 128 * 128 * length as u64);
+        }
     }
 
     #[test]

@@ -290,7 +290,7 @@ mod tests {
     fn a_type_renamed_in_the_envelope_breaks_the_signature() {
         let (envelope, key) = note();
         let renamed = edited(&envelope, |dsse| {
-            dsse.payload_type = payload_type::<Other>()
+            dsse.payload_type = payload_type::<Other>();
         });
         let refused = renamed.verify::<Other>(&key.public());
         assert!(matches!(refused, Err(DocumentError::BadSignature)));
@@ -303,7 +303,7 @@ mod tests {
         let refused = envelope.verify::<Note>(&stranger);
         assert!(matches!(refused, Err(DocumentError::OtherSigner { .. })));
         let renamed = edited(&envelope, |dsse| {
-            dsse.signatures[0].keyid = stranger.thumbprint()
+            dsse.signatures[0].keyid = stranger.thumbprint();
         });
         let refused = renamed.verify::<Note>(&stranger);
         assert!(matches!(refused, Err(DocumentError::BadSignature)));
