@@ -28,8 +28,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker with `variables` in an otherwise cleared environment. It must be called on the main thread: the
-    /// kernel's death signal follows the thread that started the process.
+    /// Starts a worker with `variables` in an otherwise cleared environment. It must be called on
+    /// the main thread: the kernel's death signal follows the thread that started the process.
     pub(crate) fn start<'a>(
         layout: &Layout,
         sibling: Sibling,

@@ -17,7 +17,6 @@ pub const MAX_DECRYPTED_BYTES: u64 = 46 << 20;
 /// The records of a partition that are known so far. Rows come in order, in as many parts as
 /// their maker computes them in; every part is under the policy and with the padding that the
 /// user signed, and nobody else's wishes are taken.
-#[derive(Clone)]
 pub struct ResultsDraft {
     partition: u32,
     policy: OutputPolicy,
@@ -28,6 +27,15 @@ pub struct ResultsDraft {
     rows: u32,
     errors: u32,
     plain: Zeroizing<Vec<u8>>,
+}
+
+/// A copy has the room of the original: a vector's own would grow, and leave copies behind.
+impl Clone for ResultsDraft {
+    fn clone(&self) -> Self {
+        let mut plain = Zeroizing::new(Vec::with_capacity(self.plain.capacity()));
+        plain.extend_from_slice(&self.plain);
+        Self { plain, ..*self }
+    }
 }
 
 impl ResultsDraft {
@@ -47,7 +55,13 @@ impl ResultsDraft {
         if !document.output_policy.within(limit) {
             return Err(ResultsError::OutputPolicy);
         }
-        let mut plain = canonical_json(head).map_err(ResultsError::Head)?;
+        let line = canonical_json(head).map_err(ResultsError::Head)?;
+        // Reserved in full, so that no growing buffer leaves copies of answers behind. The bound
+        // holds for key managers; a guest makes longer files, of rows that it has already read.
+        let records = u64::from(head.rows).saturating_mul(u64::from(document.pad));
+        let room = line.len() + 1 + records.min(MAX_DECRYPTED_BYTES) as usize;
+        let mut plain = Zeroizing::new(Vec::with_capacity(room));
+        plain.extend_from_slice(&line);
         plain.push(b'\n');
         Ok(Self {
             partition: head.partition,
@@ -56,7 +70,7 @@ impl ResultsDraft {
             expected: head.rows,
             rows: 0,
             errors: 0,
-            plain: Zeroizing::new(plain),
+            plain,
         })
     }
 
@@ -87,10 +101,15 @@ impl ResultsDraft {
             labels,
             pad: self.pad,
         };
+        let room = self.plain.capacity();
         for row in rows {
             self.errors += u32::from(writer.write(self.rows, row, &mut self.plain)?);
             self.rows += 1;
         }
+        debug_assert!(
+            self.plain.capacity() == room || self.plain.len() as u64 > MAX_DECRYPTED_BYTES,
+            "records are no longer than their room"
+        );
         Ok(())
     }
 
