@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 /// Bytes of the items of a panel: they and a block share a first-level cache.
-const PANEL_BYTES: usize = 16 << 10;
+const PANEL_BYTES: usize = 8 << 10;
 
 /// Bytes of the blocks that panel after panel passes before the next ones are read from memory:
 /// half of a second-level cache of 512 KiB.
-const RUN_BYTES: usize = 256 << 10;
+const RUN_BYTES: usize = 192 << 10;
 
 /// Groups of one panel, if a group takes `group_bytes`.
 pub(super) fn panel_groups(group_bytes: usize) -> usize {

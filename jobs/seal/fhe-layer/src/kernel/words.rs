@@ -43,6 +43,9 @@ trait Accumulate {
         inputs: &[Inputs<M>],
         sums: &mut [Limbs<P>; M],
     );
+
+    /// Begins to bring limbs into a second-level cache, where the machine can be told to.
+    fn prefetch(_limbs: &[HalfLane]) {}
 }
 
 /// Writes the sums of the blocks of eight outputs from `first` that `rows` have room for.
@@ -70,10 +73,19 @@ fn run<A: Accumulate, W: Word>(
                     sums.extend_from_slice(&group.sums);
                 }
                 let half_lanes = matrix.half_lanes(first + block);
+                let next = block + run.len();
+                let ahead = Ahead {
+                    limbs: if batch.reads_ahead() && next < blocks {
+                        matrix.half_lanes(first + next)
+                    } else {
+                        &[]
+                    },
+                    items: batch.items,
+                };
                 match matrix.planes() {
-                    4 => run_block::<A, 4, 2>(half_lanes, panel, &mut sums),
-                    5 => run_block::<A, 5, 3>(half_lanes, panel, &mut sums),
-                    6 => run_block::<A, 6, 3>(half_lanes, panel, &mut sums),
+                    4 => run_block::<A, 4, 2>(half_lanes, (panel, ahead), &mut sums),
+                    5 => run_block::<A, 5, 3>(half_lanes, (panel, ahead), &mut sums),
+                    6 => run_block::<A, 6, 3>(half_lanes, (panel, ahead), &mut sums),
                     planes => unreachable!("a limb matrix has 4 to 6 planes, not {planes}"),
                 }
                 let rows = rows[panel[0].first..].iter_mut();
@@ -95,7 +107,7 @@ fn run<A: Accumulate, W: Word>(
 #[inline(always)]
 fn run_block<A: Accumulate, const L: usize, const P: usize>(
     block: &[HalfLane],
-    panel: &[Group],
+    (panel, ahead): (&[Group], Ahead<'_>),
     sums: &mut [Sums],
 ) {
     let (block, _) = block.as_chunks::<L>();
@@ -105,6 +117,9 @@ fn run_block<A: Accumulate, const L: usize, const P: usize>(
         let first = part * steps;
         let mut rest = &mut *sums;
         for group in panel {
+            if part == 0 {
+                A::prefetch(ahead.share(group));
+            }
             let (sums, others) = rest.split_at_mut(group.sums.len());
             match sums.len() {
                 1 => run_group::<A, L, P, 1>(block, (group, first), sums),
@@ -146,9 +161,30 @@ fn run_group<A: Accumulate, const L: usize, const P: usize, const M: usize>(
     }
 }
 
+/// A block of the next run, which is fetched from memory while this run is multiplied: the
+/// processor's own prefetching ends with each page.
+#[derive(Clone, Copy)]
+struct Ahead<'a> {
+    limbs: &'a [HalfLane],
+    /// Items of the batch.
+    items: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// The part of one group: all at once would keep the loads of the products waiting.
+    fn share(self, group: &Group) -> &'a [HalfLane] {
+        let bound = |item: usize| self.limbs.len() * item / self.items;
+        &self.limbs[bound(group.first)..bound(group.first + group.sums.len())]
+    }
+}
+
+/// Items of a batch from which on a block takes longer to multiply than to fetch.
+const READ_AHEAD_ITEMS: usize = 8;
+
 /// A batch cut into groups of nearly the same size: a small last group would be a slow one.
 pub(super) struct Batch {
     groups: Vec<Group>,
+    items: usize,
     /// Groups that are multiplied with a block before the next block is.
     panel_groups: usize,
 }
@@ -178,8 +214,13 @@ impl Batch {
         let panel_groups = panel_groups(largest.max().unwrap_or(0));
         Self {
             groups,
+            items: xs.len(),
             panel_groups,
         }
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.items >= READ_AHEAD_ITEMS
     }
 
     fn panels(&self) -> impl Iterator<Item = &[Group]> {
@@ -206,10 +247,15 @@ impl Group {
     }
 }
 
-/// The most items whose accumulators, with L/2 limbs, stay in 16 registers together with the
-/// limbs and an input.
+/// The most items whose accumulators, with L/2 limbs, stay in registers together with the limbs
+/// and an input; where the machine adds in a second step, with the products that wait for it.
 fn most_items(planes: usize) -> usize {
-    if planes == 4 { 6 } else { 3 }
+    let (four, more) = if cfg!(target_arch = "x86_64") {
+        (4, 2)
+    } else {
+        (6, 3)
+    };
+    if planes == 4 { four } else { more }
 }
 
 /// Sums of eight outputs of one item: limbs 0 and 1, and of odd L the last byte; and limb 2 in

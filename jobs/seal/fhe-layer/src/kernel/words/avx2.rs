@@ -1,8 +1,9 @@
 //! AVX2: `vpmaddwd` multiplies eight outputs' limbs of two inputs and adds the two.
 
 use std::arch::x86_64::{
-    __m256i, _mm_load_si128, _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_load_si256,
-    _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_si256,
+    __m256i, _MM_HINT_T1, _mm_load_si128, _mm_prefetch, _mm256_add_epi32, _mm256_cvtepu8_epi16,
+    _mm256_load_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_storeu_si256,
 };
 
 use super::{Accumulate, Batch, Inputs, Limbs, Word};
@@ -21,6 +22,9 @@ pub(in crate::kernel) fn run<W: Word>(
 
 struct Avx2;
 
+/// Half lanes of a cache line of 64 bytes.
+const LINE_HALF_LANES: usize = 2;
+
 impl Accumulate for Avx2 {
     #[inline(never)]
     #[expect(unsafe_code, reason = "the caller has the instructions")]
@@ -30,6 +34,17 @@ impl Accumulate for Avx2 {
         sums: &mut [Limbs<P>; M],
     ) {
         unsafe { accumulate(steps, inputs, sums) }
+    }
+
+    #[inline]
+    #[expect(
+        unsafe_code,
+        reason = "a prefetch reads nothing, and SSE is part of x86-64"
+    )]
+    fn prefetch(limbs: &[HalfLane]) {
+        for line in limbs.chunks(LINE_HALF_LANES) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
     }
 }
 
