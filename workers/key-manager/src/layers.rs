@@ -8,7 +8,8 @@ use std::{
 };
 
 use sealift_encrypted_batch::{Labels, MAX_DECIMALS, Outcome, OutputPolicy, RowFault};
-use sealift_fhe_key::{CheckedRows, LayerSecrets};
+pub(crate) use sealift_fhe_key::HeldRows;
+use sealift_fhe_key::LayerSecrets;
 use sealift_fhe_layer::{EncryptedRow, ParameterSet, Sums};
 use sealift_kbs_protocol::{FheBundle, call::FheRow};
 use sealift_signed_document::Digest;
@@ -21,7 +22,7 @@ const MAX_READY: usize = 8;
 
 /// A layer with its secrets, ready to check and open rows.
 pub(crate) struct ReadyLayer {
-    secrets: LayerSecrets,
+    secrets: Arc<LayerSecrets>,
     labels: Labels,
 }
 
@@ -72,6 +73,7 @@ impl ReadyLayer {
         if secrets.meta().layer() != name || secrets.meta().d_out() != labels.outputs() {
             return Err(bad());
         }
+        let secrets = Arc::new(secrets);
         Ok(Self { secrets, labels })
     }
 
@@ -80,61 +82,42 @@ impl ReadyLayer {
         &self.labels
     }
 
-    /// Checks every row before anything of it is decrypted.
-    pub(crate) fn check(&self, rows: &[FheRow]) -> Result<(), Refusal> {
-        self.checked(rows, |_| ())
-    }
-
-    /// Decrypts rows, rescales them and rounds them as `policy` demands.
-    pub(crate) fn open(
-        &self,
-        rows: &[FheRow],
-        policy: OutputPolicy,
-    ) -> Result<Vec<Outcome>, Refusal> {
-        let grid = match policy {
-            OutputPolicy::Label => None,
-            OutputPolicy::DangerousFullScores { decimals } => {
-                let step = 10_f32.powi(-i32::from(decimals.min(MAX_DECIMALS)));
-                Some(
-                    self.secrets
-                        .rounding_grid(step)
-                        .map_err(|_| Refusal::OtherRows)?,
-                )
-            }
-        };
-        self.checked(rows, |checked| {
-            let mut outcomes = Vec::with_capacity(rows.len());
-            checked.logits(grid.as_ref(), |logits| {
-                // A row that decrypts to the impossible depends on decrypted values, so it becomes
-                // that row's answer to the user, and the guest sees no difference.
-                outcomes.push(match logits {
-                    Ok(logits) => Outcome::Scores(logits.to_vec()),
-                    Err(_) => Outcome::Fault(RowFault::NotFinite),
-                });
-            });
-            outcomes
-        })
-    }
-
-    fn checked<T>(
-        &self,
-        rows: &[FheRow],
-        then: impl FnOnce(CheckedRows<'_>) -> T,
-    ) -> Result<T, Refusal> {
+    /// Checks every row before anything of it is decrypted, and keeps what was checked.
+    pub(crate) fn check(&self, rows: &[FheRow]) -> Result<HeldRows, Refusal> {
         let set = self.secrets.meta().set();
         let posted: Vec<EncryptedRow> = rows
             .iter()
             .map(|row| posted(row, set))
             .collect::<Result<_, _>>()?;
-        let checked = self
-            .secrets
-            .check(&posted)
+        self.secrets
+            .check_held(posted)
             .map_err(|refused| Refusal::DishonestRow {
                 row: rows[refused.index].row,
                 reason: refused.reason.to_string(),
-            })?;
-        Ok(then(checked))
+            })
     }
+}
+
+/// Decrypts checked rows, rescales them and rounds them as `policy` demands.
+pub(crate) fn open(rows: &HeldRows, policy: OutputPolicy) -> Result<Vec<Outcome>, Refusal> {
+    let grid = match policy {
+        OutputPolicy::Label => None,
+        OutputPolicy::DangerousFullScores { decimals } => {
+            let step = 10_f32.powi(-i32::from(decimals.min(MAX_DECIMALS)));
+            let grid = rows.secrets().rounding_grid(step);
+            Some(grid.map_err(|_| Refusal::OtherRows)?)
+        }
+    };
+    let mut outcomes = Vec::new();
+    rows.checked().logits(grid.as_ref(), |logits| {
+        // A row that decrypts to the impossible depends on decrypted values, so it becomes that
+        // row's answer to the user, and the guest sees no difference.
+        outcomes.push(match logits {
+            Ok(logits) => Outcome::Scores(logits.to_vec()),
+            Err(_) => Outcome::Fault(RowFault::NotFinite),
+        });
+    });
+    Ok(outcomes)
 }
 
 /// Reads a row of the wire. Its length is part of the check: a wrong one is no accident either.

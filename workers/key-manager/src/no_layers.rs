@@ -15,6 +15,9 @@ pub(crate) struct Layers(());
 /// Cannot be made.
 pub(crate) enum ReadyLayer {}
 
+/// Cannot be made either.
+pub(crate) enum HeldRows {}
+
 impl Layers {
     /// Refuses every layer.
     pub(crate) fn ready(
@@ -35,17 +38,14 @@ impl ReadyLayer {
         match *self {}
     }
 
-    pub(crate) fn check(&self, _rows: &[FheRow]) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, _rows: &[FheRow]) -> Result<HeldRows, Refusal> {
         match *self {}
     }
+}
 
-    pub(crate) fn open(
-        &self,
-        _rows: &[FheRow],
-        _policy: OutputPolicy,
-    ) -> Result<Vec<Outcome>, Refusal> {
-        match *self {}
-    }
+/// Decrypts nothing: there are no such rows.
+pub(crate) fn open(rows: &HeldRows, _policy: OutputPolicy) -> Result<Vec<Outcome>, Refusal> {
+    match *rows {}
 }
 
 /// Takes every layer: whether it can be opened shows where it is opened.

@@ -1,8 +1,9 @@
 //! What a layer of some shape will cost on this machine, measured on a few of its columns.
 //!
 //! Sealing takes a time per layer and a time per input, found from two counts of columns of all
-//! outputs. The guest's product takes a time per weight. The key manager's work is a mask product,
-//! measured whole, and work per output that does not depend on the width of the input.
+//! outputs. The guest's product takes a time per weight. The key manager's work is a mask product
+//! and a check of the activation, measured whole, and work per output that does not depend on the
+//! width of the input.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use sealift_fhe_layer::{
     RING_DIMENSION, ScaleRange,
 };
 
-use crate::keys::{EncryptError, KeyError, LayerKeys, PlainLayer};
+use crate::keys::{EncryptError, EncryptedLayerBytes, KeyError, LayerKeys, PlainLayer};
 use crate::logits::RoundingGrid;
+use crate::open::CheckedRows;
 use crate::secrets::LayerSecrets;
 
 /// Rows that are evaluated and opened together: what a batch does.
@@ -84,12 +86,17 @@ impl PredictedTimes {
         } else {
             0.0
         };
-        let masks = |d_in| mask_product(d_in, d_out, &clock);
-        let opening = sealed.opening(&clock)? - masks(more);
+        // What grows with the inputs is measured on its own: its share in a wide layer's time is
+        // too small to be told from noise.
+        let of_inputs = |d_in| -> Result<f64, PredictError> {
+            let narrow = Sealed::of(seal(set, (d_in, 1), &values(d_in))?)?;
+            Ok(mask_product(d_in, d_out, &clock) + narrow.checking(&clock)?)
+        };
+        let opening = sealed.opening(&clock)? - of_inputs(more)?;
         Ok(Self {
             seal_seconds: long + per_column * (d_in - more) as f64,
             guest_seconds_per_row: guest_product(set, (d_in, d_out), &clock),
-            key_manager_seconds_per_row: opening.max(0.0) + masks(d_in),
+            key_manager_seconds_per_row: opening.max(0.0) + of_inputs(d_in)?,
         })
     }
 }
@@ -106,56 +113,82 @@ fn sealing(
     clock: &impl Fn() -> Duration,
 ) -> Result<(f64, Sealed), PredictError> {
     let weights = values(d_in * d_out);
+    let mut sealed = Err(PredictError::Opening);
+    let seconds = least(clock, || sealed = seal(set, (d_in, d_out), &weights));
+    Ok((seconds, Sealed::of(sealed?)?))
+}
+
+fn seal(
+    set: ParameterSet,
+    (d_in, d_out): (usize, usize),
+    weights: &[i8],
+) -> Result<(EncryptedLayerBytes, LayerSecrets), PredictError> {
     let (row_scales, bias) = (vec![1.0; d_out], vec![0.0; d_out]);
     let plain = PlainLayer {
         layer: "slice",
-        weights: &weights,
+        weights,
         row_scales: &row_scales,
         bias: &bias,
         scale: ScaleRange::new(SCALE, SCALE).map_err(|_| PredictError::Opening)?,
     };
-    let mut sealed = None;
-    let seconds = least(clock, || {
-        sealed = Some(LayerKeys::generate(set, d_in, d_out).map(|keys| keys.encrypt(&plain)));
-    });
-    let (bytes, secrets) = sealed.ok_or(PredictError::Opening)???;
-    let layer = EncryptedLayer::from_bytes(bytes.meta, &bytes.body);
-    let layer = layer.map_err(|_| PredictError::Opening)?;
-    Ok((seconds, Sealed { layer, secrets }))
+    Ok(LayerKeys::generate(set, d_in, d_out)?.encrypt(&plain)?)
 }
 
 impl Sealed {
+    fn of((bytes, secrets): (EncryptedLayerBytes, LayerSecrets)) -> Result<Self, PredictError> {
+        let layer = EncryptedLayer::from_bytes(bytes.meta, &bytes.body);
+        let layer = layer.map_err(|_| PredictError::Opening)?;
+        Ok(Self { layer, secrets })
+    }
+
     /// Seconds of the key manager per row.
     fn opening(&self, clock: &impl Fn() -> Duration) -> Result<f64, PredictError> {
-        let x = vec![1; self.layer.meta().d_in()];
-        let rows = self
-            .layer
-            .evaluate_rows(&[(x.as_slice(), SCALE); ROWS], NonZeroUsize::MIN)
-            .map_err(|_| PredictError::Opening)?;
+        let rows = self.rows()?;
         let grid = self.secrets.rounding_grid(STEP);
         let grid = grid.map_err(|_| PredictError::Opening)?;
-        self.open(&rows, &grid)?;
-        let mut failed = false;
-        let seconds = least(clock, || failed |= self.open(&rows, &grid).is_err());
-        if failed {
-            return Err(PredictError::Opening);
-        }
-        Ok(seconds / ROWS as f64)
+        per_row(clock, || self.open(&rows, &grid))
+    }
+
+    /// Seconds of the checks among them per row.
+    fn checking(&self, clock: &impl Fn() -> Duration) -> Result<f64, PredictError> {
+        let rows = self.rows()?;
+        per_row(clock, || self.check(&rows).map(drop))
+    }
+
+    fn rows(&self) -> Result<Vec<EncryptedRow>, PredictError> {
+        let x = vec![1; self.layer.meta().d_in()];
+        self.layer
+            .evaluate_rows(&[(x.as_slice(), SCALE); ROWS], NonZeroUsize::MIN)
+            .map_err(|_| PredictError::Opening)
+    }
+
+    fn check<'a>(&'a self, rows: &'a [EncryptedRow]) -> Result<CheckedRows<'a>, PredictError> {
+        self.secrets.check(rows).map_err(|_| PredictError::Opening)
     }
 
     fn open(&self, rows: &[EncryptedRow], grid: &RoundingGrid) -> Result<(), PredictError> {
-        let checked = self
-            .secrets
-            .check(rows)
-            .map_err(|_| PredictError::Opening)?;
         let mut opened = Ok(());
-        checked.logits(Some(grid), |row| {
+        self.check(rows)?.logits(Some(grid), |row| {
             if row.is_err() {
                 opened = Err(PredictError::Opening);
             }
         });
         opened
     }
+}
+
+/// Seconds of work on [`ROWS`] rows per row, once it was done for the first time.
+fn per_row(
+    clock: &impl Fn() -> Duration,
+    mut work: impl FnMut() -> Result<(), PredictError>,
+) -> Result<f64, PredictError> {
+    work()?;
+    let mut failed = false;
+    let seconds = least(clock, || failed |= work().is_err());
+    if failed {
+        return Err(PredictError::Opening);
+    }
+    Ok(seconds / ROWS as f64)
 }
 
 /// Seconds of the guest per row.
@@ -167,7 +200,11 @@ fn guest_product(
     let padded = d_out.next_multiple_of(SLICE_OUTPUTS);
     let outputs = (SLICE_WEIGHTS / d_in).next_multiple_of(SLICE_OUTPUTS);
     let outputs = outputs.clamp(SLICE_OUTPUTS, padded);
-    let seconds = product(&matrix(d_in, outputs, set.body_planes()), clock);
+    let matrix = matrix(d_in, outputs, set.body_planes());
+    let mut sums = Vec::new();
+    let seconds = product(d_in, clock, |xs| {
+        matrix.sums(xs, NonZeroUsize::MIN, &mut sums);
+    });
     seconds * padded as f64 / outputs as f64
 }
 
@@ -175,17 +212,15 @@ fn guest_product(
 /// layer's own outputs.
 fn mask_product(d_in: usize, d_out: usize, clock: &impl Fn() -> Duration) -> f64 {
     let planes = LOG2_MODULUS as usize / 8;
-    product(&matrix(d_in, d_out.min(RING_DIMENSION), planes), clock)
+    let matrix = matrix(d_in, d_out.min(RING_DIMENSION), planes);
+    let mut sums = vec![Vec::new(); ROWS];
+    product(d_in, clock, |xs| matrix.wrapping_sums(xs, &mut sums))
 }
 
-fn product(matrix: &LimbMatrix, clock: &impl Fn() -> Duration) -> f64 {
-    let x = values(matrix.d_in());
+fn product(d_in: usize, clock: &impl Fn() -> Duration, mut multiply: impl FnMut(&[&[i8]])) -> f64 {
+    let x = values(d_in);
     let xs = [x.as_slice(); ROWS];
-    let mut sums = Vec::new();
-    let seconds = least(clock, || {
-        matrix.sums(&xs, NonZeroUsize::MIN, &mut sums);
-    });
-    seconds / ROWS as f64
+    least(clock, || multiply(&xs)) / ROWS as f64
 }
 
 fn matrix(d_in: usize, d_out: usize, planes: usize) -> LimbMatrix {

@@ -1,16 +1,18 @@
 //! Decryption: the mask of each row, its products with the secrets, phases, rounding.
 
-use std::num::NonZeroUsize;
+use std::borrow::Cow;
+use std::num::Wrapping;
 
 use pulp::Arch;
 use sealift_fhe_layer::{
-    EncryptedRow, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder, RING_DIMENSION, Sums,
+    EncryptedRow, LOG2_MODULUS, LimbMatrix, LimbMatrixBuilder, RING_DIMENSION,
 };
 use zeroize::Zeroizing;
 
 use crate::open::Undecryptable;
 use crate::product::{Multiplication, NearMultiplication, TransformedSecret};
 use crate::ring::{BlockSecret, MODULUS_MASK, Masks, Polynomial, zero};
+use crate::rounding::nearest_multiple;
 use crate::secrets::LayerSecrets;
 
 /// Bytes of a mask coefficient.
@@ -19,117 +21,142 @@ const MASK_PLANES: usize = LOG2_MODULUS as usize / 8;
 /// Rows whose masks are computed together; enough to use each byte of the seed's expansion well.
 const MASKS_AT_ONCE: usize = 32;
 
-/// Decrypts rows of one layer one after the other, in memory that is wiped when it is dropped.
+/// Rows that pass a block of outputs before the next block: what a block needs of secrets, scales
+/// and units stays in a second-level cache, and so do the rows' transformed masks.
+pub(crate) const ROWS_AT_ONCE: usize = 4;
+
+/// Decrypts rows of one layer, in memory that is wiped when it is dropped.
 pub(crate) struct Decryption<'a> {
     secrets: &'a LayerSecrets,
     prepared: &'a Prepared,
     decoder: Decoder,
     multiplication: NearMultiplication,
-    /// Σ_j x_j·a_j modulo q; of a layer with one block the product with its secret.
-    mask: Polynomial,
+    /// Σ_j x_j·a_j modulo 2^64 of each row; of a layer with one block the product with its secret.
+    masks: Zeroizing<Vec<Vec<Wrapping<i64>>>>,
+    /// Of a layer with one block the product, as the other layers have theirs.
+    only: Polynomial,
     /// The integers of one block.
     integers: Zeroizing<Vec<f64>>,
 }
 
+/// Bodies Y_k·2^dropped of a block, the coefficients of (Σ_j x_j·a_j)·s modulo q, and room for as
+/// many integers.
+type Block<'a> = (Bodies<'a>, &'a [u64], &'a mut [f64]);
+
+/// Which outputs of which row: its position among the rows, and the number of the first output.
+type Place = (usize, usize);
+
 impl<'a> Decryption<'a> {
+    /// Room for as many rows as are decrypted together.
     pub(crate) fn new(secrets: &'a LayerSecrets) -> Self {
         Self {
             secrets,
             prepared: secrets.prepared.get_or_init(|| Prepared::new(secrets)),
             decoder: Decoder::new(secrets.delta),
-            multiplication: NearMultiplication::new(),
-            mask: zero(),
+            multiplication: NearMultiplication::new(ROWS_AT_ONCE),
+            masks: Zeroizing::default(),
+            only: zero(),
             integers: Zeroizing::new(vec![0.0; RING_DIMENSION]),
         }
     }
 
-    /// Calls `each` with every row and its mask.
-    pub(crate) fn rows(
+    /// Gives `take` the integers y_k of up to [`ROWS_AT_ONCE`] rows, in pieces of up to 2048
+    /// outputs; then tells `done`, for these rows in order, whether they were decrypted; and so
+    /// on. Both work on `to`.
+    pub(crate) fn rows<T>(
         &mut self,
         rows: &[EncryptedRow],
-        mut each: impl FnMut(&mut Self, &EncryptedRow, &Sums),
+        to: &mut T,
+        mut take: impl FnMut(&mut T, Place, &[f64]),
+        mut done: impl FnMut(&mut T, &[Result<(), Undecryptable>]),
     ) {
-        for rows in rows.chunks(MASKS_AT_ONCE) {
-            let xs: Vec<&[i8]> = rows.iter().map(EncryptedRow::x).collect();
-            let masks = self.prepared.sums(&xs);
-            for (row, mask) in rows.iter().zip(masks.iter()) {
-                each(self, row, mask);
+        let bound = self.secrets.message_bound as f64;
+        let verdict = |largest| {
+            if largest > bound {
+                Err(Undecryptable)
+            } else {
+                Ok(())
+            }
+        };
+        for (chunk, rows) in rows.chunks(MASKS_AT_ONCE).enumerate() {
+            self.take_masks(rows);
+            for (group, rows) in rows.chunks(ROWS_AT_ONCE).enumerate() {
+                let mask = group * ROWS_AT_ONCE;
+                let first = chunk * MASKS_AT_ONCE + mask;
+                let mut largest = [0.0_f64; ROWS_AT_ONCE];
+                self.blocks(mask, rows, |decoder, (row, from), block| {
+                    let (bodies, products, integers) = block;
+                    let found = decoder.decode_block(bodies, products, integers);
+                    largest[row] = largest[row].max(found);
+                    take(to, (first + row, from), integers);
+                });
+                done(to, &largest.map(verdict)[..rows.len()]);
             }
         }
     }
 
-    /// Gives `take` the integers y_k of a row, up to 2048 at a time, each time with the number of
-    /// the first.
-    pub(crate) fn row(
-        &mut self,
-        row: &EncryptedRow,
-        mask: &Sums,
-        mut take: impl FnMut(usize, &[f64]),
-    ) -> Result<(), Undecryptable> {
-        let mut largest = 0.0_f64;
-        self.blocks(row, mask, |decoder, from, (bodies, products, integers)| {
-            largest = largest.max(decoder.decode_block(bodies, products, integers));
-            take(from, integers);
-        });
-        if largest > self.secrets.message_bound as f64 {
-            return Err(Undecryptable);
-        }
-        Ok(())
-    }
-
-    /// Gives `each` the bodies Y_k·2^dropped of each block, the coefficients of (Σ_j x_j·a_j)·s
-    /// modulo q, and room for as many integers.
+    /// Gives `each` the blocks of a few rows, the first blocks of all before the second ones.
+    /// `first` is the number of the first row's mask.
     fn blocks(
         &mut self,
-        row: &EncryptedRow,
-        mask: &Sums,
-        mut each: impl FnMut(&Decoder, usize, (Bodies<'_>, &[u64], &mut [f64])),
+        first: usize,
+        rows: &[EncryptedRow],
+        mut each: impl FnMut(&Decoder, Place, Block<'_>),
     ) {
-        let wrapped;
-        let sums = if let Some(sums) = row.y().narrow() {
-            sums
-        } else {
-            wrapped = row.y().wrapped();
-            &wrapped
-        };
+        let several = !self.prepared.blocks.is_empty();
+        if several {
+            for (index, mask) in self.masks[first..].iter().take(rows.len()).enumerate() {
+                self.multiplication.set_mask(index, mask);
+            }
+        }
+        let sums: Vec<Cow<'_, [i64]>> = rows.iter().map(sums).collect();
         let dropped_bits = self.secrets.meta.set().dropped_bits();
-        self.take_mask(mask);
-        let only = self.prepared.blocks.is_empty();
-        for (block, sums) in sums.chunks(RING_DIMENSION).enumerate() {
-            let products = if only {
-                &self.mask
-            } else {
-                self.multiplication.times(&self.prepared.blocks[block])
-            };
-            let bodies = Bodies { sums, dropped_bits };
-            let integers = &mut self.integers[..sums.len()];
-            each(
-                &self.decoder,
-                block * RING_DIMENSION,
-                (bodies, products, integers),
-            );
+        let outputs = self.secrets.meta.d_out();
+        for (block, from) in (0..outputs).step_by(RING_DIMENSION).enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
+                let products = if several {
+                    self.multiplication.times(row, &self.prepared.blocks[block])
+                } else {
+                    for (product, mask) in self.only.iter_mut().zip(&self.masks[first + row]) {
+                        *product = mask.0.cast_unsigned();
+                    }
+                    &self.only
+                };
+                let sums = &sums[from..outputs.min(from + RING_DIMENSION)];
+                let bodies = Bodies { sums, dropped_bits };
+                let integers = &mut self.integers[..sums.len()];
+                each(&self.decoder, (row, from), (bodies, products, integers));
+            }
         }
     }
 
-    fn take_mask(&mut self, mask: &Sums) {
-        let sums = Zeroizing::new(mask.wrapped());
-        for (mask, sum) in self.mask.iter_mut().zip(sums.iter()) {
-            *mask = sum.cast_unsigned() & MODULUS_MASK;
-        }
-        if !self.prepared.blocks.is_empty() {
-            self.multiplication.set_mask(&self.mask);
-        }
+    fn take_masks(&mut self, rows: &[EncryptedRow]) {
+        let xs: Vec<&[i8]> = rows.iter().map(EncryptedRow::x).collect();
+        // The memory of earlier rows is used again. Fewer rows come only at the end.
+        self.masks.resize_with(xs.len(), Vec::new);
+        self.prepared.columns.wrapping_sums(&xs, &mut self.masks);
     }
 
-    /// Y·2^dropped − (Σ_j x_j·a_j)·s in ±q/2: Δ·y and noise. Never leaves this crate's tests.
+    /// Y·2^dropped − (Σ_j x_j·a_j)·s in ±q/2 of one row: Δ·y and noise. Never leaves this crate's
+    /// tests.
     #[cfg(test)]
-    pub(crate) fn phases(&mut self, row: &EncryptedRow, mask: &Sums) -> Vec<i64> {
+    pub(crate) fn phases(&mut self, row: &EncryptedRow) -> Vec<i64> {
+        let row = std::slice::from_ref(row);
+        self.take_masks(row);
         let mut phases = Vec::new();
-        self.blocks(row, mask, |_, _, (bodies, products, _)| {
+        self.blocks(0, row, |_, _, (bodies, products, _)| {
             let pairs = bodies.sums.iter().zip(products);
             phases.extend(pairs.map(|(sum, product)| phase(bodies.of(*sum), *product) as i64));
         });
         phases
+    }
+}
+
+/// The sums of a row modulo 2^64.
+fn sums(row: &EncryptedRow) -> Cow<'_, [i64]> {
+    match row.y().narrow() {
+        Some(sums) => Cow::Borrowed(sums),
+        None => Cow::Owned(row.y().wrapped()),
     }
 }
 
@@ -166,44 +193,20 @@ fn phase(body: u64, product: u64) -> f64 {
     f64::from_bits(EXPONENT.to_bits() | raised) - (EXPONENT + HALF as f64)
 }
 
-/// Rounding to multiples of Δ, in floating point: every number is an integer below 2^53, so each
-/// step but the quotient is exact.
+/// Rounding to multiples of Δ.
 struct Decoder {
     delta: f64,
-    /// 1/Δ. A quotient by it is off by one at most, which is mended: dividing takes longer.
+    /// 1/Δ.
     inverse: f64,
-    /// The least rest that is rounded up, ⌈Δ/2⌉.
-    upper: f64,
 }
-
-/// 1.5·2^52: added and taken off again, it rounds a number within ±2^51 to an integer.
-const ROUND: f64 = 1.5 * EXPONENT;
 
 impl Decoder {
     fn new(delta: u64) -> Self {
+        let delta = delta as f64;
         Self {
-            delta: delta as f64,
-            inverse: 1.0 / delta as f64,
-            upper: (delta - delta / 2) as f64,
+            delta,
+            inverse: delta.recip(),
         }
-    }
-
-    /// The integer nearest to phase/Δ for a phase in ±2^47; halves go up.
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn decode(&self, phase: f64) -> f64 {
-        let estimate = (phase * self.inverse + ROUND) - ROUND;
-        let rest = phase - estimate * self.delta;
-        let above = if rest >= self.upper { 1.0 } else { 0.0 };
-        let below = if rest < self.upper - self.delta {
-            1.0
-        } else {
-            0.0
-        };
-        estimate + above - below
     }
 
     /// Decodes a block; the largest absolute value.
@@ -213,7 +216,8 @@ impl Decoder {
         // in any order, so several at once.
         let largest = Arch::new().dispatch(|| {
             outputs.fold(0, |largest: i64, (integer, (sum, product))| {
-                *integer = self.decode(phase(bodies.of(*sum), *product));
+                let phase = phase(bodies.of(*sum), *product);
+                *integer = nearest_multiple(phase, (self.delta, self.inverse));
                 largest.max(integer.abs().to_bits().cast_signed())
             })
         });
@@ -265,14 +269,6 @@ impl Prepared {
         let columns = Zeroizing::new(matrix.finish().expect("every column was pushed"));
         Self { columns, blocks }
     }
-
-    /// The columns times each x.
-    fn sums(&self, xs: &[&[i8]]) -> Zeroizing<Vec<Sums>> {
-        let mut sums = Zeroizing::new(Vec::with_capacity(xs.len()));
-        let one = NonZeroUsize::MIN;
-        self.columns.sums(xs, one, &mut sums);
-        sums
-    }
 }
 
 #[cfg(test)]
@@ -283,18 +279,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn decoding_is_exact_rounding(phase in -(1_i64 << 47)..(1 << 47), bits in 1_u32..48, delta: u64) {
-            let delta = (delta >> (64 - bits)).max(1);
-            let decoder = Decoder::new(delta);
-            let delta = delta.cast_signed();
-            let near_half = (phase / delta) * delta + delta / 2;
-            for phase in [phase, near_half - 1, near_half, near_half + 1] {
-                let exact = (phase + delta / 2).div_euclid(delta);
-                prop_assert_eq!(decoder.decode(phase as f64), exact as f64, "{}/{}", phase, delta);
-            }
-        }
-
         #[test]
         fn a_phase_is_the_centred_difference(body: u64, product: u64) {
             let unused = u64::BITS - LOG2_MODULUS;

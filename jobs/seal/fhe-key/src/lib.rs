@@ -12,7 +12,7 @@
 //! | [`open`](CheckedRows) | every check |
 //! | [`cost`](PredictedTimes) | what a layer will cost, measured on a few columns |
 //! | `check_vector` | the secret that tells honest sums from all others |
-//! | `decrypt`, [`logits`](RoundingGrid) | phases, rounding, rescaling |
+//! | `decrypt`, `rounding`, [`logits`](RoundingGrid) | phases, rounding, rescaling |
 //! | `ring`, `product` | masks, noise and products in Z_q\[X\]/(X^2048 + 1) |
 //!
 //! Secret keys, masks and noise are sampled by tfhe's primitives, seeded by the operating system.
@@ -25,6 +25,7 @@ mod logits;
 mod open;
 mod product;
 mod ring;
+mod rounding;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,6 @@ mod tests;
 pub use cost::{PredictError, PredictedTimes};
 pub use keys::{EncryptError, EncryptedLayerBytes, KeyError, LayerKeys, PlainLayer};
 pub use logits::{GridError, RoundingGrid};
-pub use open::{CheckedRows, Opened, Refusal, RefusedRow, Undecryptable};
+pub use open::{CheckedRows, HeldRows, Opened, Refusal, RefusedRow, Undecryptable};
 pub use ring::NoRandomness;
 pub use secrets::{BundleError, LayerSecrets};

@@ -3,6 +3,7 @@
 use pulp::Arch;
 use zeroize::Zeroizing;
 
+use crate::rounding::nearest_multiple;
 use crate::secrets::LayerSecrets;
 
 /// Units to which integers are rounded before they are rescaled, one per output.
@@ -11,6 +12,7 @@ use crate::secrets::LayerSecrets;
 /// released integers finer.
 pub struct RoundingGrid {
     units: Zeroizing<Vec<f64>>,
+    inverses: Zeroizing<Vec<f64>>,
 }
 
 impl LayerSecrets {
@@ -25,8 +27,10 @@ impl LayerSecrets {
             let unit = (f64::from(step) / (f64::from(*scale) * largest)).ceil();
             unit.clamp(1.0, widest as f64)
         };
+        let units: Vec<f64> = self.row_scales.iter().map(unit).collect();
         Ok(RoundingGrid {
-            units: Zeroizing::new(self.row_scales.iter().map(unit).collect()),
+            inverses: Zeroizing::new(units.iter().map(|unit| unit.recip()).collect()),
+            units: Zeroizing::new(units),
         })
     }
 }
@@ -44,59 +48,57 @@ pub(crate) fn rescale(
     logits: &mut [f32],
 ) {
     let outputs = from..from + integers.len();
-    let scales = secrets.row_scales[outputs.clone()].iter();
-    let rescaling = scales.zip(&secrets.bias[outputs.clone()]);
-    let logits = logits[outputs.clone()].iter_mut().zip(rescaling);
-    let s = f64::from(s);
-    let logit = |y: f64, scale: f32, bias: f32| (y * f64::from(scale) * s + f64::from(bias)) as f32;
+    let scales = &secrets.row_scales[outputs.clone()];
+    let logits = Rescaled {
+        logits: &mut logits[outputs.clone()],
+        scales,
+        bias: &secrets.bias[outputs.clone()],
+        s: f64::from(s),
+    };
     match grid {
-        None => Arch::new().dispatch(|| {
-            for ((out, (scale, bias)), y) in logits.zip(integers) {
-                *out = logit(*y, *scale, *bias);
-            }
-        }),
-        Some(grid) => Arch::new().dispatch(|| {
-            let integers = integers.iter().zip(&grid.units[outputs]);
-            for ((out, (scale, bias)), (y, unit)) in logits.zip(integers) {
-                *out = logit(on_grid(*y, *unit), *scale, *bias);
-            }
-        }),
+        None => Arch::new().dispatch(|| logits.write(integers.iter().copied())),
+        Some(grid) => {
+            let units = (&grid.units[outputs.clone()], &grid.inverses[outputs]);
+            Arch::new().dispatch(|| logits.write(on_grid(integers, units)));
+        }
     }
 }
 
-/// The multiple of `unit` nearest to y, both integers; halves go up.
-///
-/// Both stay below 2^50, so the floating quotient is on the right side of every integer.
+/// Logits to be written, and what makes them of integers.
+struct Rescaled<'a> {
+    logits: &'a mut [f32],
+    scales: &'a [f32],
+    bias: &'a [f32],
+    s: f64,
+}
+
+impl Rescaled<'_> {
+    #[expect(
+        clippy::inline_always,
+        reason = "compiled once per vector width, in its caller"
+    )]
+    #[inline(always)]
+    fn write(self, integers: impl Iterator<Item = f64>) {
+        let rescaling = self.scales.iter().zip(self.bias);
+        for ((logit, (scale, bias)), y) in self.logits.iter_mut().zip(rescaling).zip(integers) {
+            *logit = (y * f64::from(*scale) * self.s + f64::from(*bias)) as f32;
+        }
+    }
+}
+
+/// Each integer as the nearest multiple of its unit.
 #[expect(
     clippy::inline_always,
     reason = "compiled once per vector width, in its caller"
 )]
 #[inline(always)]
-fn on_grid(y: f64, unit: f64) -> f64 {
-    ((y + (unit * 0.5).floor()) / unit).floor() * unit
-}
-
-#[cfg(test)]
-#[expect(clippy::float_cmp, reason = "the numbers are exact")]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_rounded_integer_is_the_nearest_multiple_of_its_unit(
-            y in -(1_i64 << 47)..(1 << 47),
-            unit_bits in 0_u32..48,
-            unit: i64,
-        ) {
-            let unit = (unit & ((1 << unit_bits) - 1)).max(1);
-            let at_half = y / unit * unit + unit / 2;
-            for y in [y, at_half - 1, at_half, at_half + 1] {
-                let exact = (y + unit / 2).div_euclid(unit) * unit;
-                let found = on_grid(y as f64, unit as f64);
-                prop_assert_eq!(found, exact as f64, "{} on {}", y, unit);
-            }
-        }
-    }
+fn on_grid<'a>(
+    integers: &'a [f64],
+    (units, inverses): (&'a [f64], &'a [f64]),
+) -> impl Iterator<Item = f64> + 'a {
+    let units = units.iter().zip(inverses);
+    integers
+        .iter()
+        .zip(units)
+        .map(|(y, (unit, inverse))| nearest_multiple(*y, (*unit, *inverse)) * unit)
 }

@@ -1,12 +1,13 @@
 //! From an evaluated row to logits: every check, then decryption and rescaling.
 
 use std::slice;
+use std::sync::Arc;
 
 use pulp::Arch;
 use sealift_fhe_layer::{ActivationError, EncryptedRow, Sums};
 use zeroize::Zeroizing;
 
-use crate::decrypt::Decryption;
+use crate::decrypt::{Decryption, ROWS_AT_ONCE};
 use crate::logits::{RoundingGrid, rescale};
 use crate::secrets::LayerSecrets;
 
@@ -40,6 +41,15 @@ impl LayerSecrets {
         }
         Ok(CheckedRows {
             secrets: self,
+            rows,
+        })
+    }
+
+    /// As [`Self::check`], for a caller that cannot borrow: what comes of it holds secrets and rows.
+    pub fn check_held(self: &Arc<Self>, rows: Vec<EncryptedRow>) -> Result<HeldRows, RefusedRow> {
+        self.check(&rows)?;
+        Ok(HeldRows {
+            secrets: Arc::clone(self),
             rows,
         })
     }
@@ -100,6 +110,29 @@ fn all_within(sums: &Sums, bound: i128) -> bool {
     sums.is_empty() || (-bound <= i128::from(least) && i128::from(greatest) <= bound)
 }
 
+/// Rows that passed every check of their layer, kept until a budget is reserved for them.
+///
+/// [`LayerSecrets::check_held`] is the only way to make them.
+pub struct HeldRows {
+    secrets: Arc<LayerSecrets>,
+    rows: Vec<EncryptedRow>,
+}
+
+impl HeldRows {
+    /// The secrets that they were checked against.
+    pub fn secrets(&self) -> &LayerSecrets {
+        &self.secrets
+    }
+
+    /// The rows, to be decrypted.
+    pub fn checked(&self) -> CheckedRows<'_> {
+        CheckedRows {
+            secrets: &self.secrets,
+            rows: &self.rows,
+        }
+    }
+}
+
 #[cfg(test)]
 impl<'a> CheckedRows<'a> {
     /// Rows that nobody checked, to show what the check is for.
@@ -113,34 +146,46 @@ impl CheckedRows<'_> {
     /// Decrypts, rounding each phase to a multiple of Δ, and gives `take` the logits of one row
     /// after the other: y_k · row scale · s + bias, with y_k first rounded to `grid`, if any.
     ///
-    /// One piece of memory holds the logits of each row in turn, and is wiped at the end. For
-    /// narrow layers many rows together take a fraction of the time each.
+    /// One piece of memory holds the logits of a few rows in turn, and is wiped at the end. Many
+    /// rows together take a fraction of the time each.
     pub fn logits(
         &self,
         grid: Option<&RoundingGrid>,
         mut take: impl FnMut(Result<&[f32], Undecryptable>),
     ) {
-        let mut logits = Zeroizing::new(vec![0.0; self.secrets.meta.d_out()]);
-        let mut decryption = Decryption::new(self.secrets);
-        decryption.rows(self.rows, |decryption, row, mask| {
-            let decrypted = decryption.row(row, mask, |from, integers| {
-                rescale(self.secrets, (from, integers), (grid, row.s()), &mut logits);
-            });
-            take(decrypted.map(|()| logits.as_slice()));
-        });
+        let outputs = self.secrets.meta.d_out();
+        let at_once = self.rows.len().min(ROWS_AT_ONCE);
+        let mut logits = Zeroizing::new(vec![0.0; at_once * outputs]);
+        Decryption::new(self.secrets).rows(
+            self.rows,
+            &mut logits,
+            |logits, (row, place), integers| {
+                let s = self.rows[row].s();
+                let logits = &mut logits[row % ROWS_AT_ONCE * outputs..][..outputs];
+                rescale(self.secrets, (place, integers), (grid, s), logits);
+            },
+            |logits, decrypted| {
+                for (decrypted, logits) in decrypted.iter().zip(logits.chunks(outputs)) {
+                    take(decrypted.map(|()| logits));
+                }
+            },
+        );
     }
 
     fn first_integers(&self) -> Result<Opened, Undecryptable> {
         let mut integers = Zeroizing::new(vec![0; self.secrets.meta.d_out()]);
-        let mut decrypted = Ok(());
-        Decryption::new(self.secrets).rows(&self.rows[..1], |decryption, row, mask| {
-            decrypted = decryption.row(row, mask, |from, block| {
+        let mut first = Ok(());
+        Decryption::new(self.secrets).rows(
+            &self.rows[..1],
+            &mut integers,
+            |integers, (_, from), block| {
                 for (integer, y) in integers[from..].iter_mut().zip(block) {
                     *integer = *y as i64;
                 }
-            });
-        });
-        decrypted.map(|()| Opened { integers })
+            },
+            |_, decrypted| first = decrypted[0],
+        );
+        first.map(|()| Opened { integers })
     }
 
     /// The integers of the first row.
@@ -152,11 +197,7 @@ impl CheckedRows<'_> {
     /// The phases of the first row, for the statistics of their noise.
     #[cfg(test)]
     pub(crate) fn phases_for_statistics(&self) -> Zeroizing<Vec<i64>> {
-        let mut phases = Zeroizing::new(Vec::new());
-        Decryption::new(self.secrets).rows(&self.rows[..1], |decryption, row, mask| {
-            *phases = decryption.phases(row, mask);
-        });
-        phases
+        Zeroizing::new(Decryption::new(self.secrets).phases(&self.rows[0]))
     }
 }
 

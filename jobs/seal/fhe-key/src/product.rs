@@ -15,6 +15,7 @@
 //! under are multiplied exactly.
 
 use std::f64::consts::PI;
+use std::num::Wrapping;
 use std::sync::LazyLock;
 
 use dyn_stack::PodStack;
@@ -159,40 +160,43 @@ impl Multiplication {
     }
 }
 
-/// One mask after the other times secrets, each product within 2^13 of the exact one; in memory
-/// that is used again and wiped when dropped.
+/// A few masks times secrets, each product within 2^13 of the exact one; in memory that is used
+/// again and wiped when dropped.
 pub(crate) struct NearMultiplication {
     tables: &'static Tables,
-    mask: Zeroizing<Spectrum>,
+    masks: Vec<Zeroizing<Spectrum>>,
     points: Zeroizing<Spectrum>,
     stack: Zeroizing<Spectrum>,
     product: Polynomial,
 }
 
 impl NearMultiplication {
-    pub(crate) fn new() -> Self {
+    /// Room for `masks` masks.
+    pub(crate) fn new(masks: usize) -> Self {
         let spectrum = |points| Zeroizing::new(Spectrum::zero(points));
         Self {
             tables: &TABLES,
-            mask: spectrum(POINTS),
+            masks: (0..masks).map(|_| spectrum(POINTS)).collect(),
             points: spectrum(POINTS),
             stack: spectrum(BASE_POINTS + ALIGNMENT),
             product: zero(),
         }
     }
 
-    /// Takes the mask of the products to come: N residues modulo q.
-    pub(crate) fn set_mask(&mut self, mask: &[u64]) {
+    /// Takes mask number `index` of the products to come: N integers, of which only the residue
+    /// modulo q counts.
+    pub(crate) fn set_mask(&mut self, index: usize, mask: &[Wrapping<i64>]) {
         const UNUSED_BITS: u32 = u64::BITS - LOG2_MODULUS;
-        let centred = |word: u64| ((word << UNUSED_BITS).cast_signed() >> UNUSED_BITS) as f64;
-        twisted(mask, &self.tables.twist, &mut self.mask.0, centred);
+        let centred = |Wrapping(word): Wrapping<i64>| (word << UNUSED_BITS >> UNUSED_BITS) as f64;
+        let spectrum = &mut self.masks[index].0;
+        twisted(mask, &self.tables.twist, spectrum, centred);
         let stack = PodStack::new_any(&mut self.stack.0);
-        self.tables.plan.fwd(&mut self.mask.0, stack);
+        self.tables.plan.fwd(spectrum, stack);
     }
 
-    /// mask·secret modulo q, nearly.
-    pub(crate) fn times(&mut self, secret: &TransformedSecret) -> &[u64] {
-        pointwise(&self.mask.0, &secret.0.0, &mut self.points.0);
+    /// mask·secret modulo q, nearly, of mask number `index`.
+    pub(crate) fn times(&mut self, index: usize, secret: &TransformedSecret) -> &[u64] {
+        pointwise(&self.masks[index].0, &secret.0.0, &mut self.points.0);
         let stack = PodStack::new_any(&mut self.stack.0);
         self.tables.plan.inv(&mut self.points.0, stack);
         let (first, second) = self.product.split_at_mut(POINTS);
@@ -241,7 +245,7 @@ fn joined(low: f64, high: f64) -> u64 {
     reason = "compiled once per vector width, in its caller"
 )]
 #[inline(always)]
-fn twisted(words: &[u64], twist: &[c64], points: &mut [c64], number: impl Fn(u64) -> f64) {
+fn twisted<W: Copy>(words: &[W], twist: &[c64], points: &mut [c64], number: impl Fn(W) -> f64) {
     let (first, second) = words.split_at(POINTS);
     let words = first.iter().zip(second);
     Arch::new().dispatch(|| {

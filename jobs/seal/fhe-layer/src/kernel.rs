@@ -15,7 +15,7 @@ mod words;
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::is_aarch64_feature_detected;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroUsize, Wrapping};
 
 use self::order::{panel_groups, runs};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -385,6 +385,19 @@ impl Word for i64 {
 
     fn joined(low: i64, _top: i64) -> Self {
         low
+    }
+}
+
+/// Modulo 2^64.
+impl Word for Wrapping<i64> {
+    fn join(products: &Products, sums: &mut [Self]) {
+        for (sum, (low, top)) in sums.iter_mut().zip(products.low.iter().zip(&products.top)) {
+            *sum = Self(low.wrapping_add(i64::from(*top) << 40));
+        }
+    }
+
+    fn joined(low: i64, top: i64) -> Self {
+        Self(low.wrapping_add(top << 32))
     }
 }
 

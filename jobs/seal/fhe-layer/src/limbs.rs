@@ -2,7 +2,7 @@
 
 mod words;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroUsize, Wrapping};
 
 use zeroize::Zeroize;
 
@@ -77,6 +77,21 @@ impl LimbMatrix {
             let mut rows = sums.iter_mut().filter_map(Sums::as_i64).collect();
             kernel.run(self, xs, &mut rows, threads);
         }
+    }
+
+    /// As [`Self::sums`] on one thread, but modulo 2^64: of a matrix whose integers are residues.
+    /// Each of `sums`, one for each x, is overwritten and gets d_out values.
+    ///
+    /// # Panics
+    /// If an x does not have d_in values, or there are not as many sums.
+    pub fn wrapping_sums(&self, xs: &[&[i8]], sums: &mut [Vec<Wrapping<i64>>]) {
+        let fits = xs.iter().all(|x| x.len() == self.d_in) && xs.len() == sums.len();
+        assert!(fits, "activations are checked before they are evaluated");
+        for row in sums.iter_mut() {
+            row.resize(self.d_out, Wrapping(0));
+        }
+        let mut rows = sums.iter_mut().map(Vec::as_mut_slice).collect();
+        self.kernel.run(self, xs, &mut rows, NonZeroUsize::MIN);
     }
 
     /// Bytes that a matrix takes in memory, whatever kernel it is laid out for: the least upper

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{batch::KnownBatch, unwrap::charge};
 use crate::{
-    layers::ReadyLayer,
+    layers::{self, HeldRows, ReadyLayer},
     ledger::Ledger,
     refusal::Refusal,
     release::check_current,
@@ -75,10 +75,10 @@ pub(super) async fn decrypt(
     if let Err(refusal @ Refusal::DishonestRow { .. }) = &checked {
         quarantine(open, guest, &request, refusal).await?;
     }
-    checked?;
+    let checked = checked?;
     let plan = reserve(open, guest, &request, layer).await?;
     let answering = Arc::clone(&request);
-    let answered = blocking(move || plan.answer(before, &answering)).await?;
+    let answered = blocking(move || plan.answer(before, (&answering, &checked))).await?;
     let file = match answered {
         Answered::Unfinished(draft) => {
             let of = PartitionRun::of(&request);
@@ -348,14 +348,14 @@ impl Plan {
     fn answer(
         &self,
         before: Option<ResultsDraft>,
-        request: &FheRequest,
+        (request, checked): (&FheRequest, &HeldRows),
     ) -> Result<Answered, Refusal> {
         let mut draft = match before {
             Some(draft) => draft,
             None => ResultsDraft::begin(&self.batch, &self.head, self.limit)
                 .map_err(Refusal::Results)?,
         };
-        let rows = self.open(request)?;
+        let rows = self.open(request, checked)?;
         draft
             .push(self.layer.labels(), &rows)
             .map_err(Refusal::Results)?;
@@ -367,9 +367,9 @@ impl Plan {
     }
 
     /// The answers to the rows of a request, in order.
-    fn open(&self, request: &FheRequest) -> Result<Vec<RowResult>, Refusal> {
+    fn open(&self, request: &FheRequest, checked: &HeldRows) -> Result<Vec<RowResult>, Refusal> {
         let policy = self.batch.document().output_policy;
-        let opened = self.layer.open(&request.rows, policy)?;
+        let opened = layers::open(checked, policy)?;
         let answered = request.rows.iter().zip(opened).map(|(row, outcome)| {
             (
                 row.row,

@@ -1,5 +1,7 @@
 //! Every opened integer equals W·x.
 
+use std::num::NonZeroUsize;
+
 use proptest::prelude::*;
 use sealift_fhe_layer::ParameterSet;
 
@@ -111,7 +113,11 @@ fn rows_opened_together_are_opened_as_one_by_one() {
     ];
     let mut stream = Stream(15);
     for layer in layers {
-        let rows: Vec<_> = (0..37).map(|_| layer.row(&stream.int8(d_in))).collect();
+        let xs: Vec<_> = (1..38).map(|_| stream.int8(d_in)).collect();
+        let scales = (1..38).map(|row| row as f32 * 0.002);
+        let items: Vec<_> = xs.iter().map(Vec::as_slice).zip(scales).collect();
+        let rows = layer.layer.evaluate_rows(&items, NonZeroUsize::MIN);
+        let rows = rows.unwrap();
         let mut together = Vec::new();
         let checked = layer.secrets.check(&rows).unwrap();
         checked.logits(None, |row| together.push(row.unwrap().to_vec()));
@@ -179,7 +185,7 @@ fn no_scale_makes_the_rounding_grid_finer() {
         let rows = [(&x[..], s)];
         let row = sealed
             .layer
-            .evaluate_rows(&rows, std::num::NonZeroUsize::MIN)
+            .evaluate_rows(&rows, NonZeroUsize::MIN)
             .unwrap()
             .remove(0);
         let opened = sealed.secrets.open(&row).unwrap();

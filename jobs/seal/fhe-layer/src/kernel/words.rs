@@ -207,7 +207,7 @@ impl Batch {
         let groups: Vec<Group> = (0..count)
             .map(|group| {
                 let first = bound(group);
-                Group::new(&xs[first..bound(group + 1)], first)
+                Group::new(&xs[first..bound(group + 1)], (first, planes))
             })
             .collect();
         let largest = groups.iter().map(|group| size_of_val(&group.pairs[..]));
@@ -229,7 +229,7 @@ impl Batch {
 }
 
 impl Group {
-    fn new(xs: &[&[i8]], first: usize) -> Self {
+    fn new(xs: &[&[i8]], (first, planes): (usize, usize)) -> Self {
         let inputs = xs.first().map_or(0, |x| x.len());
         let padded = inputs.next_multiple_of(WORD_STEP_INPUTS);
         let mut pairs = vec![0; padded / 2 * xs.len()];
@@ -242,7 +242,7 @@ impl Group {
                 *packed = low & 0xffff | high << 16;
             }
         }
-        let sums = xs.iter().map(|x| Sums::of_offsets(x)).collect();
+        let sums = xs.iter().map(|x| Sums::of_offsets(x, planes)).collect();
         Self { first, sums, pairs }
     }
 }
@@ -267,12 +267,12 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// What the offsets of the limbs take off.
-    fn of_offsets(x: &[i8]) -> Self {
+    /// What the offsets of the limbs take off; a fifth plane, a byte, has none.
+    fn of_offsets(x: &[i8], planes: usize) -> Self {
         let sum: i64 = x.iter().map(|v| i64::from(*v)).sum();
         Self {
             low: [(sum << 15) + (sum << 31); WORD_OUTPUTS],
-            top: [sum << 15; WORD_OUTPUTS],
+            top: [if planes == 6 { sum << 15 } else { 0 }; WORD_OUTPUTS],
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every kernel gives the exact sums, whatever the shape, the batch and the threads.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroUsize, Wrapping};
 
 use proptest::prelude::*;
 
@@ -45,6 +45,11 @@ fn assert_kernels_agree(
             let found: Vec<Vec<i128>> = sums.iter().map(|row| row.iter().collect()).collect();
             assert_eq!(found, expected, "{} on {threads} threads", kernel.name());
         }
+        let mut wrapped = vec![vec![Wrapping(5); 2]; xs.len()];
+        matrix.wrapping_sums(&xs, &mut wrapped);
+        let residues = |row: &Vec<i128>| row.iter().map(|y| Wrapping(*y as i64)).collect();
+        let expected: Vec<Vec<_>> = expected.iter().map(residues).collect();
+        assert_eq!(wrapped, expected, "{} modulo 2^64", kernel.name());
     }
 }
 
