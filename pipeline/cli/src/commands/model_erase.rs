@@ -16,7 +16,7 @@ use sealift_kbs_protocol::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::init::open_trust;
+use super::{init::open_trust, model::demand_new};
 use crate::{
     args::{ModelErase, ReceiptsVerifyErasure},
     child, clock,
@@ -143,13 +143,7 @@ fn receipt_path(layout: &Layout, arguments: &ModelErase) -> Result<PathBuf, Fail
         let file = format!("{}@{}.json", arguments.model, arguments.model_version);
         return Ok(folder.join(file.replace('/', "_")));
     };
-    if path.symlink_metadata().is_ok() {
-        return Err(Failure::new(
-            ExitCode::Environment,
-            format!("`{}` exists already", path.display()),
-        )
-        .remedy("name a file that does not exist yet"));
-    }
+    demand_new(path, "file")?;
     Ok(path.clone())
 }
 
