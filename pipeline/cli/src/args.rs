@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sealift_cloud_store::StoreAddress;
+use sealift_sealed_model::{KbsResource, Name};
 
 /// Rolls AI models out sealed: encrypted layers, attested guests, batches only their user can open.
 #[derive(Debug, Parser)]
@@ -240,6 +241,18 @@ pub(crate) enum Model {
     Diff(ModelDiff),
     /// Verify a version and write it to a new folder that stock tools read.
     Pull(ModelPull),
+    /// Encrypt a plain model in the form that another system's confidential guests open.
+    ///
+    /// With `kserve-jwe` each file becomes a JWE that a stock KServe 0.20 or later decrypts when it
+    /// starts with `confidential: {enabled: true, resourceId: kbs:///…}`, and `model.sig` covers
+    /// them all. The key is written to a new file of mode 0600: whoever operates the key broker of
+    /// KServe's guests sets it as the resource, then destroys the file. Every export has a key of
+    /// its own. Check `model.sig` before KServe sees the folder, because KServe does not.
+    ///
+    /// This is weaker than a sealed version: Sealift's key manager never has the key, so nothing
+    /// here rotates or erases it, and no output policy, budget or receipt applies. SECURITY.md says
+    /// what else KServe does not notice.
+    Export(ModelExport),
     /// Put a published version under another key-encryption key.
     ///
     /// The key manager draws the key and wraps the version's data keys anew; headers, manifest and
@@ -256,6 +269,34 @@ pub(crate) enum Model {
     Erase(ModelErase),
     /// Remove pieces from a store that no version names any more.
     Gc(ModelGc),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelExport {
+    /// Folder of the plain model; every file in it is exported.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) plain: PathBuf,
+    /// The form.
+    #[arg(long)]
+    pub(crate) profile: ExportProfile,
+    /// The model's name, which is signed.
+    #[arg(long)]
+    pub(crate) model: Name,
+    /// Where KServe's guests look for the key: kbs:///repository/type/tag.
+    #[arg(long, value_name = "KBS-URI")]
+    pub(crate) resource: KbsResource,
+    /// Folder to write; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// File to write the key to; it must not exist, nor stand in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportProfile {
+    /// JWE files for a stock KServe.
+    KserveJwe,
 }
 
 #[derive(Debug, clap::Args)]

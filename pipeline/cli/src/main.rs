@@ -8,6 +8,7 @@ mod child;
 mod clock;
 mod commands;
 mod deployment;
+mod durable_file;
 mod exit_code;
 mod failure;
 mod layout;

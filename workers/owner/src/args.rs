@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use sealift_cloud_store::StoreAddress;
 use sealift_evidence::Measurement;
 use sealift_pinned_tls::ServerUrl;
+use sealift_sealed_model::{KbsResource, Name};
 use sealift_signed_document::{Digest, VerifyingKey};
 
 /// The owner's zone of Sealift; started by `sealift`.
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Rotate(Rotate),
     /// Destroy the keys of a version and print the receipt.
     Erase(Erase),
+    /// Encrypt a plain model for a stock KServe and write the key to a file.
+    ExportKserveJwe(ExportKserveJwe),
     /// Print what encrypting a plain model's head costs, times measured on this machine.
     Cost(Cost),
     /// Print the integer reference of a plain model's quantised head.
@@ -113,6 +116,27 @@ pub(crate) struct Erase {
     /// Only say what would be erased.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportKserveJwe {
+    #[arg(long)]
+    pub(crate) keys: PathBuf,
+    /// Folder of the plain model.
+    #[arg(long)]
+    pub(crate) plain: PathBuf,
+    /// The name that is signed.
+    #[arg(long)]
+    pub(crate) model: Name,
+    /// Where a guest will look for the key.
+    #[arg(long)]
+    pub(crate) resource: KbsResource,
+    /// The new folder.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The new file that holds the key.
+    #[arg(long)]
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

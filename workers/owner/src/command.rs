@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Build, Command},
-    cost, erase,
+    cost, erase, export_kserve_jwe,
     failure::{ENVIRONMENT, Failure, OrFail, UNVERIFIED},
     grant, now_unix, reference, rotate,
     trust::{SimulatedBuild, accept_build},
@@ -30,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Grant(grant) => blocking(grant::grant(&grant)),
         Command::Rotate(args) => blocking(rotate::rotate(&args)),
         Command::Erase(args) => blocking(erase::erase(&args)),
+        Command::ExportKserveJwe(args) => export_kserve_jwe::export(&args),
         Command::Cost(cost) => cost::cost(&cost),
         Command::Reference(reference) => reference::reference(&reference),
         Command::Work(args) => blocking(work::work(args)),

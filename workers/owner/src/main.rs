@@ -7,6 +7,7 @@ mod args;
 mod command;
 mod cost;
 mod erase;
+mod export_kserve_jwe;
 mod failure;
 mod grant;
 mod plain_tensors;

@@ -36,7 +36,7 @@ pub enum FolderError {
     },
 }
 
-/// A sibling of the version's folder, removed when dropped unless it was given its name.
+/// A sibling of the version's folder, removed when dropped unless it was given its name for good.
 ///
 /// So a version's folder is whole or absent, and nothing of an attempt that failed is left.
 pub(crate) struct DraftFolder {
@@ -102,13 +102,15 @@ impl DraftFolder {
         let sync = |path: &Path| File::open(path)?.sync_all();
         sync(&self.path).map_err(folder_error("write", &self.path))?;
         fs::rename(&self.path, &self.target).map_err(folder_error("rename", &self.path))?;
-        self.done = true;
+        self.path.clone_from(&self.target);
         let parent = self
             .target
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
-        sync(parent).map_err(folder_error("write", parent))
+        sync(parent).map_err(folder_error("write", parent))?;
+        self.done = true;
+        Ok(())
     }
 }
 

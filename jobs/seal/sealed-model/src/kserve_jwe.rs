@@ -80,6 +80,13 @@ impl FromStr for KbsResource {
     }
 }
 
+impl KbsResource {
+    /// `<repository>/<type>/<tag>`, as an administrator of the KBS names it.
+    pub fn path(&self) -> &str {
+        self.0.trim_start_matches("kbs:///")
+    }
+}
+
 impl fmt::Display for KbsResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -93,6 +100,9 @@ pub enum KserveExportError {
     /// The plain model's folder.
     #[error("the model's folder cannot be listed")]
     List(#[source] io::Error),
+    /// A folder of nothing.
+    #[error("the model's folder has no files: name the one that holds the weights")]
+    NoFiles,
     /// A file of it.
     #[error("`{file}` cannot be read whole")]
     Read {
@@ -113,43 +123,85 @@ pub enum KserveExportError {
     Folder(#[source] FolderError),
 }
 
-/// Encrypts every file of the plain model `plain` into the new folder `out`, signed by `publish`,
-/// and returns the key that belongs at `resource`.
+/// An exported folder that has no name yet, so that its key can be kept first: dropped before it
+/// is finished, it is gone.
+#[must_use = "an export that is not finished is removed"]
+pub struct KserveExport {
+    folder: DraftFolder,
+    key: SecretBytes<32>,
+    files: BTreeMap<FileName, Digest>,
+}
+
+impl KserveExport {
+    /// The key that belongs at the resource. It was drawn for this export and opens no other.
+    pub fn key(&self) -> &SecretBytes<32> {
+        &self.key
+    }
+
+    /// The encrypted files, which `model.sig` stands beside.
+    pub fn files(&self) -> &BTreeMap<FileName, Digest> {
+        &self.files
+    }
+
+    /// Gives the folder its name. It is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`KserveExportError::Folder`].
+    pub fn finish(self) -> Result<(), KserveExportError> {
+        self.folder.finish().map_err(KserveExportError::Folder)
+    }
+}
+
+/// Encrypts every file of the plain model `plain` for the new folder `out`, signed by `publish`,
+/// to be opened with the key at `resource`.
 ///
-/// The key is drawn here and opens this export alone. Memory is the largest file.
+/// Memory is the largest file.
+///
+/// # Errors
+/// [`KserveExportError`].
 pub fn export_kserve_jwe(
     plain: &dyn VersionFiles,
     (model, resource): (&Name, &KbsResource),
     publish: &PublishKey,
     out: &Path,
-) -> Result<SecretBytes<32>, KserveExportError> {
+) -> Result<KserveExport, KserveExportError> {
     let mut names = plain.names().map_err(KserveExportError::List)?;
+    if names.is_empty() {
+        return Err(KserveExportError::NoFiles);
+    }
     names.sort();
-    let key = draw_key();
     let folder = DraftFolder::create(out).map_err(KserveExportError::Folder)?;
-    let mut digests = BTreeMap::new();
+    let key = draw_key();
+    let mut files = BTreeMap::new();
     for name in names {
         let exported = exported_name(&name)?;
-        let read = plain
-            .open(&name)
-            .and_then(|file| read_whole(file.as_ref(), KSERVE_FILE_BYTES_MAX));
-        let content = Zeroizing::new(read.map_err(|source| KserveExportError::Read {
-            file: name.clone(),
-            source,
-        })?);
-        if content.is_empty() {
-            return Err(KserveExportError::Empty(name));
-        }
+        let content = read(plain, &name)?;
         write_jwe(&folder, &exported, (content, &key, resource))
             .map_err(KserveExportError::Folder)?;
         let (digest, _) = folder
             .digest_file(&exported)
             .map_err(KserveExportError::Folder)?;
-        digests.insert(exported, digest);
+        files.insert(exported, digest);
     }
-    sign(&folder, (model, &digests), publish).map_err(KserveExportError::Folder)?;
-    folder.finish().map_err(KserveExportError::Folder)?;
-    Ok(key)
+    sign(&folder, (model, &files), publish).map_err(KserveExportError::Folder)?;
+    Ok(KserveExport { folder, key, files })
+}
+
+fn read(
+    plain: &dyn VersionFiles,
+    name: &FileName,
+) -> Result<Zeroizing<Vec<u8>>, KserveExportError> {
+    let read = plain
+        .open(name)
+        .and_then(|file| read_whole(file.as_ref(), KSERVE_FILE_BYTES_MAX));
+    let content = Zeroizing::new(read.map_err(|source| KserveExportError::Read {
+        file: name.clone(),
+        source,
+    })?);
+    if content.is_empty() {
+        return Err(KserveExportError::Empty(name.clone()));
+    }
+    Ok(content)
 }
 
 /// A key whose 32 bytes are no UTF-8: KServe takes bytes that are for the text of a key.
@@ -235,7 +287,8 @@ mod tests {
 
     #[test]
     fn a_resource_has_three_segments_of_plain_characters() {
-        assert!("kbs:///tiny/v1/kserve".parse::<KbsResource>().is_ok());
+        let resource: KbsResource = "kbs:///tiny/v1/kserve".parse().unwrap();
+        assert_eq!(resource.path(), "tiny/v1/kserve");
         for bad in [
             "",
             "kbs:///tiny/v1",

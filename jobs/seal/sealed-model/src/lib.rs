@@ -45,7 +45,8 @@ pub use draft_folder::FolderError;
 pub use dtype::Dtype;
 pub use header::{Header, HeaderError, TensorEntry};
 pub use kserve_jwe::{
-    KSERVE_FILE_BYTES_MAX, KbsResource, KbsResourceError, KserveExportError, export_kserve_jwe,
+    KSERVE_FILE_BYTES_MAX, KbsResource, KbsResourceError, KserveExport, KserveExportError,
+    export_kserve_jwe,
 };
 pub use manifest::{
     BaseModel, FileRole, MANIFEST_FILE, Manifest, ManifestError, ManifestFile, ManifestFormat,

@@ -1,82 +1,22 @@
 //! Tools that nobody here wrote open what is sealed here, and what they seal is opened here.
-//!
-//! The tools come from PyPI and npm, pinned in `tests/interop`, installed into the target folder.
-//! The interpreter that has those of PyPI may be named by `SEALIFT_INTEROP_PYTHON` instead. No test
-//! is ever skipped.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::Write,
-    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
 };
 
-use crate::support::{
-    LAYER, PlainTensor, RawHeader, Sealed, WEIGHTS, planned, sealed, sealed_from, tiny_tensors,
+use crate::{
+    stock_tools::{installed, python, said, scripts, succeed, verify_folder},
+    support::{
+        LAYER, PlainTensor, RawHeader, Sealed, WEIGHTS, planned, sealed, sealed_from, tiny_tensors,
+    },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sealift_sealed_model::{MANIFEST_FILE, Protection, ProtectionPlan, SIGNATURE_FILE};
 use sealift_signed_document::Digest;
 use serde_json::{Value, json};
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/interop")
-}
-
-/// The interpreter that has the tools.
-pub(crate) fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| match std::env::var_os("SEALIFT_INTEROP_PYTHON") {
-        Some(path) => path.into(),
-        None => make_environment(),
-    })
-}
-
-fn make_environment() -> PathBuf {
-    let environment = installed("interop-venv", &["requirements.txt"], |folder| {
-        let mut make = Command::new("python3");
-        succeed(make.args(["-m", "venv", "--clear"]).arg(folder));
-        let mut install = Command::new(folder.join("bin/python"));
-        install.args(["-m", "pip", "install", "--quiet", "--no-deps", "-r"]);
-        succeed(install.arg(scripts().join("requirements.txt")));
-    });
-    environment.join("bin/python")
-}
-
-/// The folder `name` of the target folder as `install` leaves it, made once for each state of the
-/// files `pinned_by`.
-fn installed(name: &str, pinned_by: &[&str], install: impl FnOnce(&Path)) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let folder = target.join(name);
-    let pins = pinned_by
-        .iter()
-        .flat_map(|file| fs::read(scripts().join(file)).unwrap());
-    let state = Digest::of(&pins.collect::<Vec<_>>()).to_string();
-    // Tests run side by side, in processes of their own.
-    let lock = File::create(folder.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let marker = folder.join("made-from.sha256");
-    if !fs::read_to_string(&marker).is_ok_and(|made| made == state) {
-        install(&folder);
-        fs::write(marker, state).unwrap();
-    }
-    folder
-}
-
-fn succeed(command: &mut Command) -> Output {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
 
 /// Runs a script with a job as its standard input.
 fn run(script: &str, job: &Value) -> Output {
@@ -249,22 +189,6 @@ fn key_file(sealed: &Sealed) -> tempfile::NamedTempFile {
 /// What `model_signing verify key` says of the folder.
 fn model_signing(sealed: &Sealed) -> Output {
     verify_folder(sealed.folder(), key_file(sealed).path())
-}
-
-pub(crate) fn verify_folder(folder: &Path, key: &Path) -> Output {
-    Command::new(python())
-        .args(["-m", "model_signing", "verify", "key"])
-        .arg(folder)
-        .arg("--public_key")
-        .arg(key)
-        .arg("--signature")
-        .arg(folder.join(SIGNATURE_FILE))
-        .output()
-        .unwrap()
-}
-
-pub(crate) fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 #[test]

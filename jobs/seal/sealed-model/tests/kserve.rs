@@ -4,18 +4,16 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output},
-    thread,
+    process::Output,
 };
 
 use sealift_sealed_model::{FolderFiles, KserveExportError, PublishKey, export_kserve_jwe};
 use sealift_signed_document::SecretBytes;
 
 use crate::{
-    interop::{python, said, verify_folder},
+    kserve_guest::decrypt,
+    stock_tools::{said, verify_folder},
     support::{safetensors_file, tiny_tensors},
 };
 
@@ -48,13 +46,14 @@ fn export(files: &BTreeMap<String, Vec<u8>>) -> Result<Exported, KserveExportErr
     }
     let publish = PublishKey::generate();
     let (model, resource) = ("tiny".parse().unwrap(), RESOURCE.parse().unwrap());
-    let out = folder.path().join("exported");
-    let key = export_kserve_jwe(
+    let export = export_kserve_jwe(
         &FolderFiles::new(&plain),
         (&model, &resource),
         &publish,
-        &out,
+        &folder.path().join("exported"),
     )?;
+    let key = SecretBytes::from_slice(export.key().expose()).unwrap();
+    export.finish()?;
     Ok(Exported {
         folder,
         publish,
@@ -69,18 +68,7 @@ impl Exported {
 
     /// Has KServe decrypt the folder in place, with `key` at [`RESOURCE`].
     fn decrypt(&self, key: &SecretBytes<32>) -> Output {
-        Command::new(python())
-            .args([
-                "-m",
-                "kserve_storage.confidential.cli",
-                "--resource-id",
-                RESOURCE,
-            ])
-            .arg("--source-dir")
-            .arg(self.path())
-            .env("CDH_ADDR", data_hub(key.expose()))
-            .output()
-            .unwrap()
+        decrypt(&self.path(), RESOURCE, key.expose())
     }
 
     fn verify(&self) -> Output {
@@ -88,33 +76,6 @@ impl Exported {
         fs::write(&key, self.publish.public().to_pem()).unwrap();
         verify_folder(&self.path(), &key)
     }
-}
-
-/// A Confidential Data Hub that has one resource, on a loopback port, until the test ends.
-fn data_hub(key: &[u8; 32]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let key = *key;
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let request = lines.next().unwrap();
-            // The request has no body: it ends with an empty line.
-            drop(lines.find(String::is_empty));
-            let (status, body): (_, &[u8]) = match request.as_str() {
-                "GET /cdh/resource/tiny/v1/kserve HTTP/1.1" => ("200 OK", &key),
-                _ => ("404 Not Found", b""),
-            };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(body).unwrap();
-        }
-    });
-    address
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -214,6 +175,30 @@ fn an_empty_file_is_not_exported_because_kserve_cannot_decrypt_one() {
         matches!(refused, KserveExportError::Empty(_)),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_folder_without_files_is_not_exported() {
+    let refused = export(&BTreeMap::new()).map(drop).unwrap_err();
+    assert!(matches!(refused, KserveExportError::NoFiles), "{refused:?}");
+}
+
+#[test]
+fn nothing_is_left_of_an_export_that_is_not_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    fs::write(plain.join("config.json"), b"{}").unwrap();
+    let export = export_kserve_jwe(
+        &FolderFiles::new(&plain),
+        (&"tiny".parse().unwrap(), &RESOURCE.parse().unwrap()),
+        &PublishKey::generate(),
+        &folder.path().join("exported"),
+    );
+    let count = || fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(count(), 2);
+    drop(export.unwrap());
+    assert_eq!(count(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files that hold a private key: made once, for their owner alone, and checked when read.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -51,7 +51,11 @@ pub enum KeyFileError {
     },
 }
 
-/// Writes `bytes` to a new file of mode 0600 and makes it durable; an existing file is kept.
+/// Writes `bytes` to a new file of mode 0600 and makes it durable; an existing file is kept, and
+/// nothing is left of one that could not be written whole.
+///
+/// # Errors
+/// [`KeyFileError::Io`].
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let io = |operation| move |source| io_error(operation, path, source);
     let mut file = OpenOptions::new()
@@ -60,9 +64,21 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         .mode(0o600)
         .open(path)
         .map_err(io("create"))?;
-    file.write_all(bytes)
+    let written = file
+        .write_all(bytes)
         .and_then(|()| file.sync_all())
-        .map_err(io("write"))
+        .and_then(|()| sync_folder_of(path));
+    written.map_err(|source| {
+        // Half a key opens nothing, and would be in the way of the next attempt.
+        drop(fs::remove_file(path));
+        io_error("write", path, source)
+    })
+}
+
+/// A new name is durable only with its folder.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Reads a key file that belongs to this user and to nobody else.
@@ -108,7 +124,7 @@ fn io_error(operation: &'static str, path: &Path, source: io::Error) -> KeyFileE
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

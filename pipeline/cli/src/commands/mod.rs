@@ -9,6 +9,7 @@ pub(crate) mod look;
 mod model;
 mod model_diff;
 mod model_erase;
+mod model_export;
 mod model_gc;
 mod model_rotate;
 mod plan_cost;
@@ -46,6 +47,7 @@ pub(crate) async fn dispatch(args: Args, output: Output) -> Result<(), Failure> 
         Command::Model(Model::Inspect(at)) => model::inspect(&args.state, at, output).await,
         Command::Model(Model::Verify(verify)) => model::verify(&args.state, verify, output).await,
         Command::Model(Model::Diff(diff)) => model_diff::diff(&args.state, diff, output).await,
+        Command::Model(Model::Export(export)) => model_export::export(&layout()?, export, output),
         Command::Model(Model::Rotate(rotate)) => model_rotate::rotate(&layout()?, rotate, output),
         Command::Model(Model::Erase(erase)) => model_erase::erase(&layout()?, erase, output),
         Command::Model(Model::Gc(gc)) => model_gc::gc(&args.state, gc, output).await,

@@ -79,13 +79,7 @@ pub(crate) async fn verify(
 }
 
 pub(crate) async fn pull(state: &Path, args: &ModelPull, output: Output) -> Result<(), Failure> {
-    if args.out.symlink_metadata().is_ok() {
-        return Err(Failure::new(
-            ExitCode::Environment,
-            format!("`{}` exists already", args.out.display()),
-        )
-        .remedy("name a folder that does not exist yet"));
-    }
+    demand_new(&args.out, "folder")?;
     let out = args.out.clone();
     let (manifest, ()) = verified(state, &args.verify, move |verified| {
         let failed = |error| refusal("the version cannot be pulled").because(error);
@@ -203,6 +197,18 @@ pub(crate) async fn fetch(
         code,
         format!("`{}` is not a published version", folder.display()),
     )
+}
+
+/// Nothing that is there is written over; `what` is to be made at `path`.
+pub(super) fn demand_new(path: &Path, what: &str) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitCode::Environment,
+        format!("`{}` exists already", path.display()),
+    )
+    .remedy(format!("name a {what} that does not exist yet")))
 }
 
 /// Looking must not make a folder where none was.

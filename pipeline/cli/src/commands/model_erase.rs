@@ -2,10 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, OpenOptions},
+    fs,
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -16,11 +15,12 @@ use sealift_kbs_protocol::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::init::open_trust;
+use super::{init::open_trust, model::demand_new};
 use crate::{
     args::{ModelErase, ReceiptsVerifyErasure},
     child, clock,
     deployment::{KeyManager, args, lock, owner_args},
+    durable_file,
     exit_code::ExitCode,
     failure::{Failure, OrFail},
     layout::Layout,
@@ -134,42 +134,20 @@ fn confirm(arguments: &ModelErase, version: &VersionStatus) -> Result<(), Failur
 fn receipt_path(layout: &Layout, arguments: &ModelErase) -> Result<PathBuf, Failure> {
     let Some(path) = &arguments.receipt else {
         let folder = layout.path().join("erasures");
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder);
-        made.map_err(|source| Failure::unwritable(&folder, source))?;
+        durable_file::make_folder(&folder)?;
         // Neither name has a `/`, or the owner's binary refuses it before anything is written.
         let file = format!("{}@{}.json", arguments.model, arguments.model_version);
         return Ok(folder.join(file.replace('/', "_")));
     };
-    if path.symlink_metadata().is_ok() {
-        return Err(Failure::new(
-            ExitCode::Environment,
-            format!("`{}` exists already", path.display()),
-        )
-        .remedy("name a file that does not exist yet"));
-    }
+    demand_new(path, "file")?;
     Ok(path.clone())
 }
 
-/// Writes the receipt whole; one of an earlier time says the same and is replaced.
+/// Keeps the receipt; one of an earlier time says the same and is replaced.
 fn write_receipt(path: &Path, proof: &ErasureProof) -> Result<(), Failure> {
-    let unwritable = |source| Failure::unwritable(path, source);
     let bytes = serde_json::to_vec_pretty(proof)
         .or_fail(ExitCode::Unexpected, "the receipt has no JSON form")?;
-    let beside = path.with_extension("unfinished");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(unwritable)?;
-    file.write_all(&bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, path))
-        .map_err(unwritable)
+    durable_file::replace(path, &bytes)
 }
 
 fn say_erased(erased: &Erased, receipt: &Path, output: Output) {

@@ -1,12 +1,6 @@
 //! Which store is meant, and opening it with this user's own rights.
 
-use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-};
+use std::{ffi::OsString, fs, io, path::Path};
 
 use sealift_cloud_store::{CloudOptions, StoreAddress};
 use sealift_model_store::ModelStore;
@@ -14,6 +8,7 @@ use sealift_run::RunId;
 
 use super::model::demand_folder;
 use crate::{
+    durable_file,
     exit_code::ExitCode,
     failure::{Failure, OrFail},
     layout::Layout,
@@ -67,15 +62,8 @@ pub(crate) fn of_new_run(
 /// Keeps where a run publishes, for whoever resumes it.
 pub(crate) fn remember(layout: &Layout, run: &RunId, store: &StoreAddress) -> Result<(), Failure> {
     let path = layout.store_of(run);
-    let write = || {
-        let folder = path.parent().unwrap_or_else(|| layout.path());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        fs::write(&path, store.to_string())
-    };
-    write().map_err(|source| Failure::unwritable(&path, source))
+    durable_file::make_folder(path.parent().unwrap_or_else(|| layout.path()))?;
+    durable_file::replace(&path, store.to_string().as_bytes())
 }
 
 /// Where a run that is resumed publishes.

@@ -1,6 +1,11 @@
 //! What becomes of a published version: rotated, erased, looked at, and its leftovers collected.
 
-use std::{ffi::OsStr, fs};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -129,6 +134,51 @@ fn an_erased_version_answers_nobody_and_its_receipt_is_verified_offline() {
     ]);
     refused.assert_refused(7, "proves nothing", "not signed by the key manager");
     deployment.assert_usable("2");
+}
+
+/// Erases version 1 at a terminal where somebody types `typed`: how it ended, and what stood there.
+fn erase_at_a_terminal(deployment: &Deployment, typed: &str) -> (Option<i32>, String) {
+    let [sealift, state] = [deployment.binary("sealift"), deployment.state()];
+    let erase = format!(
+        "{} --state {} model erase {} 1",
+        sealift.display(),
+        state.display(),
+        TABULAR.name
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &erase, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("cannot run `script` ({error}); install it: sudo apt-get install bsdutils")
+        });
+    let mut keyboard = terminal.stdin.take().unwrap();
+    keyboard.write_all(typed.as_bytes()).unwrap();
+    drop(keyboard);
+    let ended = terminal.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&ended.stdout).into_owned();
+    (ended.status.code(), shown)
+}
+
+#[test]
+fn an_erasure_is_confirmed_by_typing_the_versions_name() {
+    let deployment = rolled_out();
+    let dry_run = ["erase", TABULAR.name, "1", "--dry-run"];
+    for wrong in ["yes\n", "11\n", "\n", ""] {
+        let (code, shown) = erase_at_a_terminal(&deployment, wrong);
+        assert_eq!(code, Some(2), "{wrong:?}: {shown}");
+        assert!(shown.contains("Type the version's name"), "{shown}");
+        assert!(shown.contains("nothing was erased"), "{shown}");
+        let found = model(&deployment, &dry_run).json();
+        assert_eq!(found["version"]["state"], "active", "{wrong:?}");
+    }
+    let (code, shown) = erase_at_a_terminal(&deployment, "1\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("are destroyed"), "{shown}");
+    let found = model(&deployment, &dry_run).json();
+    assert_eq!(found["version"]["state"], "erased");
+    deployment.assert_no_process_left();
 }
 
 #[test]

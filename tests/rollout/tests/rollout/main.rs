@@ -16,11 +16,16 @@ mod cloud;
 #[expect(dead_code, reason = "here one service stands for all")]
 mod emulators;
 mod end_to_end;
+mod export;
 mod harness;
 mod kills;
+#[path = "../../../../jobs/seal/sealed-model/tests/kserve_guest.rs"]
+mod kserve_guest;
 mod language_models;
 mod lifecycle;
 mod schema;
 mod several_heads;
 mod stock_age;
+#[path = "../../../../jobs/seal/sealed-model/tests/stock_tools.rs"]
+mod stock_tools;
 mod stopping;
