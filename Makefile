@@ -25,6 +25,7 @@ test:
 	@scripts/demo.sh target/debug
 	cargo build --locked --workspace --bins --no-default-features
 	cargo test --locked -p sealift-rollout-tests --no-default-features --test rollout -- sealed_head without_fhe
+	@$(MAKE) --no-print-directory fuzz TARGETS="header manifest chunk_map" SECONDS_MAX=10
 
 # The kernels for Arm, on QEMU. Apart from `make test` because it fetches a second toolchain.
 test-aarch64:
@@ -48,13 +49,15 @@ schema:
 
 # libFuzzer on the stable toolchain: LLVM's coverage pass instead of a sanitizer. See tests/fuzz.
 TARGET ?= header
+TARGETS ?= $(TARGET)
 SECONDS_MAX ?= 60
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 fuzz:
-	mkdir -p target/fuzz-corpus/$(TARGET) target/fuzz-artifacts
-	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path tests/fuzz/Cargo.toml \
-		--target-dir target/fuzz --target $$(rustc -vV | sed -n 's/^host: //p') --bin $(TARGET)
-	target/fuzz/$$(rustc -vV | sed -n 's/^host: //p')/release/$(TARGET) -max_total_time=$(SECONDS_MAX) \
-		-artifact_prefix=target/fuzz-artifacts/ target/fuzz-corpus/$(TARGET) tests/fuzz/corpus/$(TARGET)
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --manifest-path tests/fuzz/Cargo.toml \
+		--target-dir target/fuzz --target $(HOST) $(TARGETS:%=--bin %)
+	@for target in $(TARGETS); do \
+		scripts/fuzz.sh target/fuzz/$(HOST)/release/$$target $(SECONDS_MAX) || exit 1; \
+	done

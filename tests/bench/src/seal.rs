@@ -92,26 +92,32 @@ fn speed(folder: &Path) -> Result<Vec<Figure>> {
     let peer = CryptoTensors::install()?;
     let sealed = folder.join("sealed");
     let theirs = folder.join("cryptotensors.safetensors");
-    let mut openssl = 0.0_f64;
+    let (mut openssl, mut sha256) = (0.0_f64, 0.0_f64);
     let [mut seal, mut seal_2, mut open, mut open_2] = [(); 4].map(|()| Fastest::none());
-    let [mut seal_peer, mut open_peer, mut stream] = [(); 3].map(|()| Fastest::none());
+    let [mut seal_peer, mut open_peer, mut stream, mut memory] = [(); 4].map(|()| Fastest::none());
     for _ in 0..ROUNDS {
-        openssl = openssl.max(openssl_bytes_per_second()?);
+        openssl = openssl.max(openssl_bytes_per_second("aes-256-gcm")?);
+        sha256 = sha256.max(openssl_bytes_per_second("sha256")?);
         seal_2.take(&measure(Task::Seal, &model, (&sealed, 2))?);
         open_2.take(&measure(Task::Open, &model, (&sealed, 2))?);
         seal.take(&measure(Task::Seal, &model, (&sealed, 1))?);
         open.take(&measure(Task::Open, &model, (&sealed, 1))?);
         stream.take(&measure(Task::Stream, &model, (&sealed, 1))?);
+        memory.take(&measure(Task::Memory, &model, (&sealed, 1))?);
         seal_peer.take(&peer.seal(&model, &theirs)?);
         open_peer.take(&peer.open(&theirs)?);
         remove(&sealed)?;
         fs::remove_file(&theirs)?;
     }
     model.remove()?;
+    let seal_limit = limit([openssl, sha256, sha256]);
+    let open_limit = limit([openssl, memory.rate()]);
     Ok(vec![
         ratio("seal.seal.ratio_openssl", seal.rate() / openssl).against(OPENSSL),
         ratio("seal.open.ratio_openssl", open.rate() / openssl).against(OPENSSL),
         ratio("seal.stream.ratio_openssl", stream.rate() / openssl).against(OPENSSL),
+        ratio("seal.seal.ratio_limit", seal.rate() / seal_limit).against(SEAL_LIMIT),
+        ratio("seal.open.ratio_limit", open.rate() / open_limit).against(OPEN_LIMIT),
         ratio(
             "seal.seal.ratio_cryptotensors",
             seal.rate() / seal_peer.rate(),
@@ -126,8 +132,22 @@ fn speed(folder: &Path) -> Result<Vec<Figure>> {
         ratio("seal.open.scaling_2_threads", scaling(&open, &open_2)).against(WALL),
         gigabytes("seal.seal.gb_per_cpu_s", seal.rate()),
         gigabytes("seal.open.gb_per_cpu_s", open.rate()),
+        gigabytes("seal.stream.gb_per_cpu_s", stream.rate()),
         gigabytes("seal.openssl.gb_per_cpu_s", openssl),
+        gigabytes("seal.sha256.gb_per_cpu_s", sha256),
+        gigabytes("seal.new_memory.gb_per_cpu_s", memory.rate()),
     ])
+}
+
+/// What nothing that seals to a signed folder can do without.
+const SEAL_LIMIT: &str = "AES-256-GCM once and SHA-256 twice, by openssl speed";
+
+/// What nothing that opens into memory can do without.
+const OPEN_LIMIT: &str = "AES-256-GCM by openssl speed, and taking the memory from the kernel";
+
+/// The rate of several passes over the same bytes, one after the other.
+fn limit<const N: usize>(rates: [f64; N]) -> f64 {
+    1.0 / rates.into_iter().map(f64::recip).sum::<f64>()
 }
 
 /// What scaling is measured against.

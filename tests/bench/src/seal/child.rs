@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use memmap2::{Advice, MmapMut};
 use sealift_encrypted_batch::OutputPolicy;
 use sealift_sealed_model::{
     FetchedVersion, FolderFiles, OutputHead, PinnedVersion, Protection, ProtectionPlan, PublishKey,
@@ -45,13 +46,16 @@ pub(super) enum Task {
     Open,
     /// From the signed folder through every tensor, part by part.
     Stream,
+    /// New memory for every tensor from the kernel, and nothing else.
+    Memory,
 }
 
 impl Task {
-    const ALL: [(Self, &str); 3] = [
+    const ALL: [(Self, &str); 4] = [
         (Self::Seal, "seal"),
         (Self::Open, "open"),
         (Self::Stream, "stream"),
+        (Self::Memory, "memory"),
     ];
 
     fn name(self) -> &'static str {
@@ -59,6 +63,7 @@ impl Task {
             Self::Seal => "seal",
             Self::Open => "open",
             Self::Stream => "stream",
+            Self::Memory => "memory",
         }
     }
 }
@@ -112,9 +117,30 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 return Err("the stream ended early".into());
             }
         }
+        Task::Memory => {
+            let taken = take_memory(Path::new(model))?;
+            let measured = Measured::since(cpu, start)?;
+            drop(taken);
+            return measured.print();
+        }
     }
     Measured::since(cpu, start)?.print()
 }
+
+/// As much memory as each tensor needs, as opening takes it, every page touched.
+fn take_memory(model: &Path) -> Result<Vec<MmapMut>> {
+    let take = |bytes| -> Result<MmapMut> {
+        let mut pages = MmapMut::map_anon(usize::try_from(bytes)?)?;
+        pages.advise(Advice::HugePage).ok();
+        pages.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+        Ok(pages)
+    };
+    let source = SourceModel::open(model)?;
+    source.tensors().map(|tensor| take(tensor.entry.bytes())).collect()
+}
+
+/// The smallest page of any kernel.
+const PAGE_BYTES: usize = 4096;
 
 impl Measured {
     fn since(cpu: f64, start: Instant) -> Result<Self> {

@@ -7,15 +7,15 @@ use std::{
 
 use super::{Result, child::Measured, model::PlainModel};
 
-/// Bytes per second of user time that `openssl speed` encrypts on one thread.
-pub(super) fn openssl_bytes_per_second() -> Result<f64> {
+/// Bytes per second of user time that `openssl speed` passes through `algorithm` on one thread.
+pub(super) fn openssl_bytes_per_second(algorithm: &str) -> Result<f64> {
     let output = succeed(Command::new("openssl").args([
         "speed",
         "-mr",
         "-seconds",
         "2",
         "-evp",
-        "aes-256-gcm",
+        algorithm,
         "-bytes",
         "16384",
     ]))?;
