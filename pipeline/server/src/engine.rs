@@ -144,6 +144,15 @@ impl<S: RunStore> Engine<S> {
         Ok(self.shared.store.submit(plan).await?)
     }
 
+    /// As [`Self::submit`], under an identifier of [`new_run_id`](sealift_store::new_run_id).
+    ///
+    /// # Errors
+    /// [`EngineError::Stopping`] or [`EngineError::Store`].
+    pub async fn submit_as(&self, run: RunId, plan: Plan) -> Result<RunId, EngineError> {
+        self.require_running()?;
+        Ok(self.shared.store.submit_as(run, plan).await?)
+    }
+
     /// Goes on with a run that was interrupted, or that stopped at an undo that failed.
     ///
     /// # Errors

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// There is no such run.
     #[error("there is no run {0}; `sealift runs` lists them")]
     UnknownRun(RunId),
+    /// There is one already.
+    #[error("there is a run {0} already; submit this one under a new name")]
+    RunExists(RunId),
     /// The run is over.
     #[error("run {run} is {status} already")]
     Settled {

@@ -9,6 +9,7 @@ mod folder;
 mod notice;
 mod read;
 mod report;
+mod run_name;
 mod run_store;
 mod sqlite;
 
@@ -17,5 +18,6 @@ pub use folder::{FolderError, StateFolder};
 pub use notice::Notice;
 pub use read::{LogFilter, Reader};
 pub use report::{AttemptReport, JobReport, LogLine, RunReport, RunSummary, TaskReport};
+pub use run_name::new_run_id;
 pub use run_store::{Hold, Kinds, RunStore};
 pub use sqlite::{Durability, SqliteStore, StoreOptions};

@@ -32,6 +32,17 @@ pub trait RunStore: Clone + Send + Sync + 'static {
     /// Makes a run and lets its first jobs be claimed.
     fn submit(&self, plan: Plan) -> impl Future<Output = Result<RunId, StoreError>> + Send;
 
+    /// As [`Self::submit`], under an identifier of [`new_run_id`](crate::new_run_id): for a caller
+    /// that keeps something under that name before the run exists.
+    ///
+    /// # Errors
+    /// [`StoreError::RunExists`] among others.
+    fn submit_as(
+        &self,
+        run: RunId,
+        plan: Plan,
+    ) -> impl Future<Output = Result<RunId, StoreError>> + Send;
+
     /// Lets an unsettled run be worked on by this store's engine, folding its log.
     ///
     /// A stopped run tries its failed undo again. A run that is worked on already is left alone.

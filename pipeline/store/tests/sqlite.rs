@@ -62,6 +62,7 @@ impl conformance::Database for Folder {
 conformance::conformance! {
     Folder::new() =>
     a_submitted_run_offers_the_jobs_that_need_nothing,
+    a_run_is_submitted_once_under_a_name_that_was_chosen_before,
     a_finished_job_lets_those_that_need_it_be_claimed,
     writes_under_an_old_fence_are_refused,
     a_restarted_worker_voids_its_own_claims_at_once,

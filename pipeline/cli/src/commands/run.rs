@@ -25,12 +25,14 @@ pub(crate) async fn run(layout: &Layout, args: &Run, output: Output) -> Result<(
     let store = stores::of_new_run(layout, args.store.as_ref())?;
     let deployment = Deployment::start(layout, args.key_manager_listen, &store).await?;
     let reporter = Reporter::start(deployment.engine(), output);
+    // Kept before there is a run: one that is resumed after a crash must find it.
+    let run = sealift_store::new_run_id();
+    stores::remember(layout, &run, &store)?;
     let run = deployment
         .engine()
-        .submit(plan)
+        .submit_as(run, plan)
         .await
         .or_fail(ExitCode::Environment, "cannot store the run")?;
-    stores::remember(layout, &run, &store)?;
     output.note(format!("run {run} (definition {})", args.file.display()));
     attend(layout, deployment, &run, reporter, output).await
 }

@@ -74,7 +74,7 @@ pub(crate) fn of_run(layout: &Layout, run: &RunId) -> Result<StoreAddress, Failu
             ExitCode::Environment,
             format!("`{}` names no store", path.display()),
         ),
-        // Cut off before it was kept, when nothing was published yet; or older than this file.
+        // Older than this file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok(StoreAddress::Folder(layout.store()))
         }

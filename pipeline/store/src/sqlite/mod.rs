@@ -130,6 +130,16 @@ impl SqliteStore {
 impl RunStore for SqliteStore {
     async fn submit(&self, plan: Plan) -> Result<RunId, StoreError> {
         self.ask(|reply| Ask::Submit {
+            run: None,
+            plan: Box::new(plan),
+            reply,
+        })
+        .await
+    }
+
+    async fn submit_as(&self, run: RunId, plan: Plan) -> Result<RunId, StoreError> {
+        self.ask(|reply| Ask::Submit {
+            run: Some(run),
             plan: Box::new(plan),
             reply,
         })

@@ -25,6 +25,8 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) enum Ask {
     Submit {
+        /// Its identifier, if the caller has chosen one.
+        run: Option<RunId>,
         plan: Box<Plan>,
         reply: Reply<RunId>,
     },

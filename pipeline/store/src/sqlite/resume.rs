@@ -50,6 +50,20 @@ pub(crate) async fn load(
     Ok(())
 }
 
+/// Whether there is such a run.
+pub(crate) async fn exists(
+    database: &mut SqliteConnection,
+    run: &RunId,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM event WHERE run_id = ?)");
+    let found: bool = query
+        .bind(run.as_str())
+        .fetch_one(database)
+        .await
+        .map_err(StoreError::database("look for a run"))?;
+    Ok(found)
+}
+
 /// The log of a run, from its first event; empty if there is no such run.
 async fn load_events(
     database: &mut SqliteConnection,

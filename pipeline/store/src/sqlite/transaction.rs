@@ -10,7 +10,6 @@ use sealift_run::{
     next,
 };
 use sqlx::SqliteConnection;
-use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{
     dispatch::{Lease, Waiting},
@@ -18,7 +17,7 @@ use super::{
     resume, rows,
     writer::{Active, Known},
 };
-use crate::{Hold, Notice, StateFolder, StoreError};
+use crate::{Hold, Notice, StateFolder, StoreError, run_name::run_id_at};
 
 pub(crate) struct Transaction<'a> {
     pub(crate) database: &'a mut SqliteConnection,
@@ -62,8 +61,8 @@ impl Transaction<'_> {
 
     async fn serve(&mut self, ask: Ask) -> Result<(), StoreError> {
         match ask {
-            Ask::Submit { plan, reply } => {
-                let answer = self.submit(*plan).await;
+            Ask::Submit { run, plan, reply } => {
+                let answer = self.submit(run, *plan).await;
                 self.stage(reply, answer)
             }
             Ask::Resume { run, reply } => {
@@ -142,15 +141,14 @@ impl Transaction<'_> {
         broken
     }
 
-    async fn submit(&mut self, plan: Plan) -> Result<RunId, StoreError> {
-        let since_epoch = Duration::from_millis(self.now_ms);
-        let time =
-            Timestamp::from_unix(NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos());
-        let id = Uuid::new_v7(time).to_string();
-        let run = id.parse::<RunId>().map_err(|_| StoreError::Corrupt {
-            run: id,
-            what: "name",
-        })?;
+    async fn submit(&mut self, run: Option<RunId>, plan: Plan) -> Result<RunId, StoreError> {
+        let run = match run {
+            Some(run) if resume::exists(self.database, &run).await? => {
+                return Err(StoreError::RunExists(run));
+            }
+            Some(run) => run,
+            None => run_id_at(Duration::from_millis(self.now_ms)),
+        };
         let active = Active {
             state: sealift_run::RunState::default(),
             seq: 0,

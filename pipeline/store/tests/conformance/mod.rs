@@ -110,6 +110,19 @@ pub(crate) async fn a_submitted_run_offers_the_jobs_that_need_nothing(database: 
     assert!(first.artifacts.is_dir());
 }
 
+pub(crate) async fn a_run_is_submitted_once_under_a_name_that_was_chosen_before(
+    database: impl Database,
+) {
+    let store = database.open(LONG).await;
+    let run = sealift_store::new_run_id();
+    let submit = |job_name| store.submit_as(run.clone(), plan(vec![job(job_name, &[])]));
+    assert_eq!(submit("a").await.unwrap(), run);
+    let again = submit("b").await;
+    assert!(matches!(again, Err(StoreError::RunExists(known)) if known == run));
+    let first = claim(&store, &worker("w", "1")).await;
+    assert_eq!(first.attempt.task.job.as_str(), "a");
+}
+
 pub(crate) async fn a_finished_job_lets_those_that_need_it_be_claimed(database: impl Database) {
     let store = database.open(LONG).await;
     let mut after = job("b", &["a"]);
