@@ -6,7 +6,8 @@ use pulp::Arch;
 
 use crate::{
     elementwise::softmax,
-    packed::{Finish, Packed},
+    packed::Packed,
+    product::Finish,
     rows::{Rows, RowsMut},
 };
 

@@ -5,7 +5,8 @@ use pulp::Arch;
 use crate::{
     LoadError,
     config::Activation,
-    packed::{Finish, Packed},
+    packed::Packed,
+    product::Finish,
     rows::{Rows, RowsMut},
     tensor_source::Tensors,
 };

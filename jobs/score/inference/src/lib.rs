@@ -19,6 +19,7 @@ mod llama;
 mod mlp;
 mod model;
 mod packed;
+mod product;
 mod rotary;
 mod rows;
 mod tensor_source;

@@ -5,56 +5,19 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
+use pulp::Arch;
 
 use crate::{
-    config::Activation,
-    elementwise::Function,
+    product::{Finish, PanelWidth, Product},
     rows::{Rows, RowsMut},
 };
-
-/// Registers of outputs in one panel: with [`FEW_ROWS`] rows their sums fill 12 of 16 registers,
-/// with [`MANY_ROWS`] 24 of 32.
-const REGISTERS: usize = 2;
-
-/// Rows that are multiplied together on processors with 16 vector registers.
-const FEW_ROWS: usize = 6;
-
-/// The same with 32 registers.
-const MANY_ROWS: usize = 12;
 
 /// Inputs whose products are summed before the next ones begin: their weights for one panel stay in
 /// a core's first-level cache from tile to tile.
 const BLOCK_INPUTS: usize = 384;
 
-/// Rows of a block, whose inputs every panel reads again: 288 KiB stay in a core's second-level
-/// cache beside two panels.
-const BLOCK_ROWS: usize = 192;
-
 /// Values of a cache line, where panels begin: a register that crosses lines is loaded twice.
-const LINE_VALUES: usize = 16;
-
-/// What becomes of a product: y = product by default.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Finish<'a> {
-    /// What is added to each row, if anything.
-    pub(crate) bias: Option<&'a [f32]>,
-    /// Whether the product is added to what is in y.
-    pub(crate) onto: bool,
-    /// What is applied in the end.
-    pub(crate) activation: Option<Activation>,
-}
-
-impl Finish<'_> {
-    /// What becomes of the product of one block of inputs.
-    fn of_block(self, is_first: bool, is_last: bool) -> Self {
-        Self {
-            bias: self.bias.filter(|_| is_first),
-            onto: self.onto || !is_first,
-            activation: self.activation.filter(|_| is_last),
-        }
-    }
-}
+pub(crate) const LINE_VALUES: usize = 16;
 
 /// A factor W [in, out], packed for this processor.
 pub(crate) struct Packed {
@@ -86,6 +49,10 @@ impl Packed {
         let mut packed = Self::new(arch);
         packed.pack_columns(parts);
         packed
+    }
+
+    pub(crate) fn panel_width(&self) -> usize {
+        self.panel_width
     }
 
     pub(crate) fn width_in(&self) -> usize {
@@ -138,7 +105,7 @@ impl Packed {
     }
 
     /// Inputs that are multiplied together.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         evenly(self.width_in, BLOCK_INPUTS)
     }
 
@@ -151,6 +118,13 @@ impl Packed {
     fn place(&self, inputs: &Range<usize>, output: usize) -> usize {
         let panel = output / self.panel_width * self.panel_width;
         self.start + inputs.start * self.padded_out() + panel * inputs.len() + output - panel
+    }
+
+    /// The weights of a panel for a block of inputs, and as many of those that stand after them.
+    pub(crate) fn panel(&self, inputs: &Range<usize>, output: usize) -> (&[f32], &[f32]) {
+        let size = inputs.len() * self.panel_width;
+        let (panel, later) = self.values[self.place(inputs, output)..].split_at(size);
+        (panel, &later[..size.min(later.len())])
     }
 
     /// Makes room.
@@ -172,7 +146,7 @@ impl Packed {
         reason = "compiled once per vector width, in its caller"
     )]
     #[inline(always)]
-    fn prefetch(&self, values: &[f32]) {
+    pub(crate) fn prefetch(&self, values: &[f32]) {
         #[cfg(target_arch = "x86_64")]
         {
             let sse = match self.arch {
@@ -208,257 +182,11 @@ impl Packed {
 }
 
 /// Parts of `0..count` of at most `most` and nearly the same size.
-fn evenly(count: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn evenly(count: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let size = count.div_ceil(count.div_ceil(most).max(1)).max(1);
     (0..count)
         .step_by(size)
         .map(move |start| start..count.min(start + size))
-}
-
-/// Outputs of one panel.
-struct PanelWidth;
-
-impl WithSimd for PanelWidth {
-    type Output = usize;
-
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        REGISTERS * S::F32_LANES
-    }
-}
-
-struct Product<'a> {
-    factor: &'a Packed,
-    x: Rows<'a>,
-    y: RowsMut<'a>,
-    finish: Finish<'a>,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 {
-            self.by_blocks::<S, { MANY_ROWS }, { MANY_ROWS * 2 / 3 }, { MANY_ROWS / 3 }>(simd);
-        } else {
-            self.by_blocks::<S, { FEW_ROWS }, { FEW_ROWS * 2 / 3 }, { FEW_ROWS / 3 }>(simd);
-        }
-    }
-}
-
-impl Product<'_> {
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn by_blocks<S: Simd, const ALL: usize, const TWO: usize, const ONE: usize>(mut self, simd: S) {
-        let whole = self.finish;
-        let width_in = self.factor.width_in;
-        for rows in evenly(self.x.count(), BLOCK_ROWS) {
-            for inputs in self.factor.blocks() {
-                self.finish = whole.of_block(inputs.start == 0, inputs.end == width_in);
-                self.block::<S, ALL, TWO, ONE>(simd, rows.clone(), inputs);
-            }
-        }
-    }
-
-    /// All outputs of some rows from some inputs.
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn block<S: Simd, const ALL: usize, const TWO: usize, const ONE: usize>(
-        &mut self,
-        simd: S,
-        rows: Range<usize>,
-        inputs: Range<usize>,
-    ) {
-        let Packed {
-            values,
-            panel_width,
-            ..
-        } = self.factor;
-        let size = panel_width * inputs.len();
-        let ahead_size = (size * ALL)
-            .div_ceil(rows.len())
-            .next_multiple_of(LINE_VALUES);
-        for output in (0..self.y.width()).step_by(*panel_width) {
-            let place = self.factor.place(&inputs, output);
-            let (panel, later) = values[place..].split_at(size);
-            let mut ahead = later[..later.len().min(size)].chunks(ahead_size);
-            let mut row = rows.start;
-            while row < rows.end {
-                self.factor.prefetch(ahead.next().unwrap_or_default());
-                let tile = Tile {
-                    inputs: inputs.clone(),
-                    output,
-                    panel,
-                };
-                // Seven rows take two tiles of four rather than one of six and one of two,
-                // whose sums are too few to keep the multipliers busy.
-                row += match (rows.end - row).div_ceil(ONE) {
-                    1 => self.tile::<S, ONE>(simd, row..rows.end, tile),
-                    2 | 4 => self.tile::<S, TWO>(simd, row..rows.end, tile),
-                    _ => self.tile::<S, ALL>(simd, row..rows.end, tile),
-                };
-            }
-        }
-    }
-
-    /// One panel's outputs for the first `ROWS` of `rows`, or all if there are less.
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize>(
-        &mut self,
-        simd: S,
-        rows: Range<usize>,
-        Tile {
-            inputs,
-            output,
-            panel,
-        }: Tile<'_>,
-    ) -> usize {
-        let mut x = [panel; ROWS];
-        for (place, x) in x.iter_mut().enumerate() {
-            *x = &self.x.row((rows.start + place).min(rows.end - 1))[inputs.clone()];
-        }
-        let mut sums = [[simd.splat_f32s(0.0); REGISTERS]; ROWS];
-        sum(simd, x, panel, &mut sums);
-        let to = self.y.width().min(output + self.factor.panel_width);
-        for (sums, row) in sums.iter().zip(rows) {
-            put(
-                simd,
-                sums,
-                self.finish,
-                (output, &mut self.y.row(row)[output..to]),
-            );
-        }
-        ROWS
-    }
-}
-
-struct Tile<'a> {
-    inputs: Range<usize>,
-    output: usize,
-    panel: &'a [f32],
-}
-
-/// Sums of one panel's outputs for each row of a tile.
-type Tiled<S, const ROWS: usize> = [[<S as Simd>::f32s; REGISTERS]; ROWS];
-
-/// The sums of one panel's outputs for a group of rows.
-///
-/// A function of its own, because what surrounds it would take registers from the inner loop.
-#[inline(never)]
-fn sum<S: Simd, const ROWS: usize>(
-    simd: S,
-    x: [&[f32]; ROWS],
-    panel: &[f32],
-    sums: &mut Tiled<S, ROWS>,
-) {
-    simd.vectorize(Sum {
-        simd,
-        x,
-        panel,
-        sums,
-    });
-}
-
-struct Sum<'a, S: Simd, const ROWS: usize> {
-    simd: S,
-    x: [&'a [f32]; ROWS],
-    panel: &'a [f32],
-    sums: &'a mut Tiled<S, ROWS>,
-}
-
-impl<S: Simd, const ROWS: usize> NullaryFnOnce for Sum<'_, S, ROWS> {
-    type Output = ();
-
-    #[expect(
-        clippy::inline_always,
-        reason = "compiled once per vector width, in its caller"
-    )]
-    #[inline(always)]
-    fn call(self) {
-        let Self {
-            simd, mut x, panel, ..
-        } = self;
-        let mut sums = [[simd.splat_f32s(0.0); REGISTERS]; ROWS];
-        let (steps, _) = S::as_simd_f32s(panel).0.as_chunks::<REGISTERS>();
-        // Loops over indices below lengths that are known to be equal: nothing is checked in them.
-        for row in &mut x {
-            *row = &row[..steps.len()];
-        }
-        for step in 0..steps.len() {
-            for place in 0..ROWS {
-                let value = simd.splat_f32s(x[place][step]);
-                for register in 0..REGISTERS {
-                    let sum = &mut sums[place][register];
-                    *sum = simd.mul_add_e_f32s(value, steps[step][register], *sum);
-                }
-            }
-        }
-        *self.sums = sums;
-    }
-}
-
-/// Writes `sums` into `y`, which begins at output `from`.
-#[expect(
-    clippy::inline_always,
-    reason = "compiled once per vector width, in its caller"
-)]
-#[inline(always)]
-fn put<S: Simd>(
-    simd: S,
-    sums: &[S::f32s; REGISTERS],
-    finish: Finish<'_>,
-    (from, y): (usize, &mut [f32]),
-) {
-    let bias = finish
-        .bias
-        .map_or(&[] as &[f32], |bias| &bias[from..from + y.len()]);
-    let (whole, rest) = S::as_mut_simd_f32s(y);
-    let (bias, bias_rest) = S::as_simd_f32s(bias);
-    let (whole_sums, rest_sums) = sums.split_at(whole.len());
-    for (place, (y, sum)) in whole.iter_mut().zip(whole_sums).enumerate() {
-        let sum = match bias.get(place) {
-            Some(bias) => simd.add_f32s(*sum, *bias),
-            None => *sum,
-        };
-        *y = finished(simd, finish, sum, y);
-    }
-    if let Some(sum) = rest_sums.first() {
-        let before = simd.partial_load_f32s(rest);
-        let sum = simd.add_f32s(*sum, simd.partial_load_f32s(bias_rest));
-        simd.partial_store_f32s(rest, finished(simd, finish, sum, &before));
-    }
-}
-
-/// What `finish` makes of a sum that has its bias.
-#[expect(
-    clippy::inline_always,
-    reason = "compiled once per vector width, in its caller"
-)]
-#[inline(always)]
-fn finished<S: Simd>(simd: S, finish: Finish<'_>, sum: S::f32s, before: &S::f32s) -> S::f32s {
-    let sum = if finish.onto {
-        simd.add_f32s(*before, sum)
-    } else {
-        sum
-    };
-    match finish.activation {
-        Some(activation) => activation.of(simd, sum),
-        None => sum,
-    }
 }
 
 #[cfg(test)]
@@ -466,6 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{config::Activation, product::BLOCK_ROWS};
 
     /// Small integers, whose products and sums are exact in any order.
     fn integers(count: usize, step: usize) -> Vec<f32> {
