@@ -9,7 +9,7 @@ use std::{
 
 /// Tokens of a batch: enough for the products to reach their speed, and few enough for the widest
 /// activations to stay in a core's cache.
-const MAX_BATCH_TOKENS: usize = 256;
+const MAX_BATCH_TOKENS: usize = 128;
 
 /// What `forward` makes of each batch of `rows`, one after the other.
 pub(crate) fn in_batches(

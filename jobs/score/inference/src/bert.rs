@@ -80,8 +80,9 @@ impl Bert {
         let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
         let mut x = self.embed(rows);
         self.norm.apply(self.arch, &mut x);
+        let mut room = Room::default();
         for layer in &self.layers {
-            layer.apply(self.arch, &lengths, &mut x);
+            layer.apply(self.arch, &mut room, &lengths, &mut x);
         }
         match &self.pooler {
             Some(dense) => first_token(dense, &lengths, &x),
@@ -175,23 +176,28 @@ impl Layer {
         })
     }
 
-    fn apply(&self, arch: Arch, lengths: &[usize], x: &mut [f32]) {
-        let mut attended = vec![0.0; x.len()];
-        attend(
-            arch,
-            self.heads,
-            lengths,
-            &self.projected,
-            (x, &mut attended),
-        );
-        self.attended.apply_onto(&attended, x);
+    fn apply(&self, arch: Arch, room: &mut Room, lengths: &[usize], x: &mut [f32]) {
+        let wide = x.len() / self.heads.hidden * self.widen.width_out();
+        room.wide.resize(wide.max(3 * x.len()), 0.0);
+        room.attended.resize(x.len(), 0.0);
+        let (triples, attended) = (&mut room.wide[..3 * x.len()], &mut room.attended);
+        self.projected.apply(x, triples);
+        attend(arch, self.heads, lengths, (triples, attended));
+        self.attended.apply_onto(attended, x);
         self.attended_norm.apply(arch, x);
-        let mut wide = vec![0.0; x.len() / self.heads.hidden * self.widen.width_out()];
-        self.widen
-            .apply_activated(arch, self.activation, (x, &mut wide));
-        self.narrow.apply_onto(&wide, x);
+        let wide = &mut room.wide[..wide];
+        self.widen.apply_activated(self.activation, x, wide);
+        self.narrow.apply_onto(wide, x);
         self.narrow_norm.apply(arch, x);
     }
+}
+
+/// What a layer writes on its way, used again by the next.
+#[derive(Default)]
+struct Room {
+    /// Queries, keys and values, and later the widened values.
+    wide: Vec<f32>,
+    attended: Vec<f32>,
 }
 
 struct Norm {

@@ -4,15 +4,11 @@
 use pulp::Arch;
 
 use crate::{
+    attention::{Attention, Sight},
     dense::Dense,
-    elementwise::softmax,
-    matrix::{Matrix, Target},
     rotary::Turns,
+    rows::{Rows, RowsMut},
 };
-
-/// Tokens whose scores are held at once, so that memory grows with the length of a text and not
-/// with its square.
-const QUERIES: usize = 128;
 
 /// How the attended values are divided.
 #[derive(Clone, Copy)]
@@ -54,15 +50,14 @@ pub(crate) fn attend_causally(
     let tokens = lengths.iter().sum::<usize>();
     let mut triples = vec![0.0; tokens * heads.step()];
     projected.apply(x, &mut triples);
-    let longest = lengths.iter().copied().max().unwrap_or_default();
-    let mut scores = vec![0.0; longest * QUERIES.min(longest)];
+    let mut attention = Attention::new(arch);
     let (mut texts, mut outputs) = (triples.as_mut_slice(), attended);
     for length in lengths {
         let (text, later) = texts.split_at_mut(length * heads.step());
         let (output, rest) = outputs.split_at_mut(length * heads.query_values());
         turn(heads, turns, text);
-        for head in 0..heads.queries {
-            attend_head(arch, heads, head, (text, &mut scores, output));
+        for head in 0..heads.keys {
+            attend_head(heads, head, &mut attention, (text, output));
         }
         (texts, outputs) = (later, rest);
     }
@@ -76,36 +71,22 @@ fn turn(heads: CausalHeads, turns: &Turns, text: &mut [f32]) {
     }
 }
 
+/// What the queries of one key head take.
 fn attend_head(
-    arch: Arch,
     heads: CausalHeads,
     head: usize,
-    (text, scores, output): (&[f32], &mut [f32], &mut [f32]),
+    attention: &mut Attention,
+    (text, output): (&[f32], &mut [f32]),
 ) {
     let (width, step) = (heads.width, heads.step());
-    let length = text.len() / step;
-    let shared = head / (heads.queries / heads.keys) * width;
-    let (keys, values) = (
-        &text[heads.query_values() + shared..],
-        &text[heads.query_values() + heads.key_values() + shared..],
-    );
-    let scale = 1.0 / (width as f32).sqrt();
-    for start in (0..length).step_by(QUERIES) {
-        let end = length.min(start + QUERIES);
-        let (rows, seen) = (end - start, end);
-        let scores = &mut scores[..rows * seen];
-        let query = Matrix::new(&text[start * step + head * width..], [rows, width], step);
-        let key = Matrix::new(keys, [seen, width], step);
-        Target::new(scores, [rows, seen], seen).set(query, key.transposed(), scale);
-        for (row, scores) in scores.chunks_exact_mut(seen).enumerate() {
-            let (past, future) = scores.split_at_mut(start + row + 1);
-            softmax(arch, past.len(), past);
-            future.fill(0.0);
-        }
-        let scores = Matrix::new(scores, [rows, seen], seen);
-        let value = Matrix::new(values, [seen, width], step);
-        let place = start * heads.query_values() + head * width;
-        let target = Target::new(&mut output[place..], [rows, width], heads.query_values());
-        target.set(scores, value, 1.0);
+    let size = [text.len() / step, width];
+    let part = |place: usize| Rows::new(&text[place..], size, step);
+    let keys = heads.query_values() + head * width;
+    attention.read(part(keys), part(keys + heads.key_values()));
+    let shared = heads.queries / heads.keys;
+    for query in head * shared..(head + 1) * shared {
+        let place = query * width;
+        let target = RowsMut::new(&mut output[place..], size, heads.query_values());
+        attention.answer(part(place), target, Sight::Past);
     }
 }

@@ -3,13 +3,18 @@
 use pulp::Arch;
 
 use crate::{
-    LoadError, config::Activation, elementwise::activate, packed::PackedWeights,
+    LoadError,
+    config::Activation,
+    packed::Packed,
+    product::Finish,
+    rows::{Rows, RowsMut},
     tensor_source::Tensors,
 };
 
 /// y = x·Wᵀ + b on rows of values.
 pub(crate) struct Dense {
-    weights: PackedWeights,
+    weights: Packed,
+    /// Empty if there is none.
     bias: Vec<f32>,
 }
 
@@ -27,7 +32,7 @@ impl Dense {
             bias.extend(part.take_values("bias", &[width_out])?);
         }
         Ok(Self {
-            weights: PackedWeights::new(&weights, width_in),
+            weights: pack(&weights, width_in),
             bias,
         })
     }
@@ -41,43 +46,53 @@ impl Dense {
             part.take_values("weight", &[*width_out, width_in])
         };
         let weights = parts.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
-        let width_out = parts.iter().map(|(_, width_out)| width_out).sum();
         Ok(Self {
-            weights: PackedWeights::new(&weights, width_in),
-            bias: vec![0.0; width_out],
+            weights: pack(&weights, width_in),
+            bias: Vec::new(),
         })
     }
 
     pub(crate) fn width_out(&self) -> usize {
-        self.bias.len()
+        self.weights.width_out()
     }
 
     /// y = x·Wᵀ + b.
     pub(crate) fn apply(&self, x: &[f32], y: &mut [f32]) {
-        for row in y.chunks_exact_mut(self.width_out()) {
-            row.copy_from_slice(&self.bias);
-        }
-        self.weights.add_product(x, y);
+        self.finish(Finish::default(), x, y);
     }
 
     /// y = y + x·Wᵀ + b: a layer inside a residual connection.
     pub(crate) fn apply_onto(&self, x: &[f32], y: &mut [f32]) {
-        for row in y.chunks_exact_mut(self.width_out()) {
-            for (value, bias) in row.iter_mut().zip(&self.bias) {
-                *value += bias;
-            }
-        }
-        self.weights.add_product(x, y);
+        let finish = Finish {
+            onto: true,
+            ..Finish::default()
+        };
+        self.finish(finish, x, y);
     }
 
     /// y = activation(x·Wᵀ + b).
-    pub(crate) fn apply_activated(
-        &self,
-        arch: Arch,
-        activation: Activation,
-        (x, y): (&[f32], &mut [f32]),
-    ) {
-        self.apply(x, y);
-        activate(arch, activation, y);
+    pub(crate) fn apply_activated(&self, activation: Activation, x: &[f32], y: &mut [f32]) {
+        let finish = Finish {
+            activation: Some(activation),
+            ..Finish::default()
+        };
+        self.finish(finish, x, y);
     }
+
+    fn finish(&self, finish: Finish<'_>, x: &[f32], y: &mut [f32]) {
+        let bias = Some(self.bias.as_slice()).filter(|bias| !bias.is_empty());
+        let (x, y) = (
+            Rows::dense(x, self.weights.width_in()),
+            RowsMut::dense(y, self.weights.width_out()),
+        );
+        self.weights.multiply(x, y, Finish { bias, ..finish });
+    }
+}
+
+fn pack(weights: &[Vec<f32>], width_in: usize) -> Packed {
+    let parts: Vec<_> = weights
+        .iter()
+        .map(|weight| Rows::dense(weight, width_in))
+        .collect();
+    Packed::of_columns(Arch::new(), &parts)
 }

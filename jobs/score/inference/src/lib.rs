@@ -16,11 +16,12 @@ mod elementwise;
 mod error;
 mod head_tensors;
 mod llama;
-mod matrix;
 mod mlp;
 mod model;
 mod packed;
+mod product;
 mod rotary;
+mod rows;
 mod tensor_source;
 mod text;
 
@@ -34,5 +35,5 @@ pub use tensor_source::TensorSource;
 pub const ENGINE: &str = concat!(
     "sealift-inference/",
     env!("CARGO_PKG_VERSION"),
-    " gemm/0.19 candle-core/0.11"
+    " pulp/0.22 candle-core/0.11"
 );

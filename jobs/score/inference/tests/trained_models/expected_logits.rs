@@ -40,6 +40,18 @@ fn a_row_is_answered_alike_alone_and_in_a_batch() {
 }
 
 #[test]
+fn an_encoder_gives_the_same_bits_alone_and_in_a_batch() {
+    let fixture = Fixture::read(TINY_BERT);
+    let body = fixture.body();
+    let together = body.activations(&fixture.inputs()).unwrap();
+    for (row, together) in fixture.rows.iter().zip(together) {
+        let alone = body.activations(&[row.input()]).unwrap().remove(0);
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(alone.unwrap()), bits(together.unwrap()));
+    }
+}
+
+#[test]
 fn threads_change_no_answer() {
     let fixture = Fixture::read(TINY_BERT);
     let alone = fixture.model().logits(&fixture.inputs()).unwrap();
