@@ -16,7 +16,7 @@ const MODEL: &str = "target/models/minilm-sentiment";
 const WORDS: usize = 200;
 
 /// Rounds of all engines in turn, of which the fastest of each counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 6;
 
 /// CPU-seconds of one measurement, at least.
 const LEAST_SECONDS: f64 = 1.5;
