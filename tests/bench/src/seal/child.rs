@@ -132,11 +132,17 @@ fn take_memory(model: &Path) -> Result<Vec<MmapMut>> {
     let take = |bytes| -> Result<MmapMut> {
         let mut pages = MmapMut::map_anon(usize::try_from(bytes)?)?;
         pages.advise(Advice::HugePage).ok();
-        pages.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+        pages
+            .iter_mut()
+            .step_by(PAGE_BYTES)
+            .for_each(|byte| *byte = 1);
         Ok(pages)
     };
     let source = SourceModel::open(model)?;
-    source.tensors().map(|tensor| take(tensor.entry.bytes())).collect()
+    source
+        .tensors()
+        .map(|tensor| take(tensor.entry.bytes()))
+        .collect()
 }
 
 /// The smallest page of any kernel.

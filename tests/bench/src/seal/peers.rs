@@ -10,14 +10,7 @@ use super::{Result, child::Measured, model::PlainModel};
 /// Bytes per second of user time that `openssl speed` passes through `algorithm` on one thread.
 pub(super) fn openssl_bytes_per_second(algorithm: &str) -> Result<f64> {
     let output = succeed(Command::new("openssl").args([
-        "speed",
-        "-mr",
-        "-seconds",
-        "2",
-        "-evp",
-        algorithm,
-        "-bytes",
-        "16384",
+        "speed", "-mr", "-seconds", "2", "-evp", algorithm, "-bytes", "16384",
     ]))?;
     let text = String::from_utf8(output.stdout)?;
     let rate = text
