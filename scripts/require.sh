@@ -30,6 +30,8 @@ for purpose in "$@"; do
         test)
             # age: results must open with a tool that is not ours. python3-venv: so must models.
             need age age
+            # libFuzzer is C++.
+            need c++ build-essential
             # A terminal at which a test types.
             need script bsdutils
             need python3 python3
