@@ -25,6 +25,9 @@ const MASKS_AT_ONCE: usize = 32;
 /// and units stays in a second-level cache, and so do the rows' transformed masks.
 pub(crate) const ROWS_AT_ONCE: usize = 4;
 
+// A row's place among those decrypted together is its number's rest.
+const _: () = assert!(MASKS_AT_ONCE.is_multiple_of(ROWS_AT_ONCE));
+
 /// Decrypts rows of one layer, in memory that is wiped when it is dropped.
 pub(crate) struct Decryption<'a> {
     secrets: &'a LayerSecrets,
@@ -49,11 +52,18 @@ type Place = (usize, usize);
 impl<'a> Decryption<'a> {
     /// Room for as many rows as are decrypted together.
     pub(crate) fn new(secrets: &'a LayerSecrets) -> Self {
+        let prepared = secrets.prepared.get_or_init(|| Prepared::new(secrets));
+        // A layer with one block has its products already.
+        let transformed = if prepared.blocks.is_empty() {
+            0
+        } else {
+            ROWS_AT_ONCE
+        };
         Self {
             secrets,
-            prepared: secrets.prepared.get_or_init(|| Prepared::new(secrets)),
+            prepared,
             decoder: Decoder::new(secrets.delta),
-            multiplication: NearMultiplication::new(ROWS_AT_ONCE),
+            multiplication: NearMultiplication::new(transformed),
             masks: Zeroizing::default(),
             only: zero(),
             integers: Zeroizing::new(vec![0.0; RING_DIMENSION]),
@@ -132,9 +142,13 @@ impl<'a> Decryption<'a> {
 
     fn take_masks(&mut self, rows: &[EncryptedRow]) {
         let xs: Vec<&[i8]> = rows.iter().map(EncryptedRow::x).collect();
-        // The memory of earlier rows is used again. Fewer rows come only at the end.
-        self.masks.resize_with(xs.len(), Vec::new);
-        self.prepared.columns.wrapping_sums(&xs, &mut self.masks);
+        // The memory of earlier rows is used again, and kept where fewer rows come: what is taken
+        // off a vector is not wiped.
+        if self.masks.len() < xs.len() {
+            self.masks.resize_with(xs.len(), Vec::new);
+        }
+        let masks = &mut self.masks[..xs.len()];
+        self.prepared.columns.wrapping_sums(&xs, masks);
     }
 
     /// Y·2^dropped − (Σ_j x_j·a_j)·s in ±q/2 of one row: Δ·y and noise. Never leaves this crate's

@@ -5,7 +5,6 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::Zeroize;
 
 use crate::set::{MAX_D_IN, MAX_D_OUT, ParameterSet};
 
@@ -18,15 +17,6 @@ const HEADER_BYTES: usize = 14;
 /// The exact integers Y_k = Σ_j x_j·b[j,k] of one row, not reduced by any modulus.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sums(Words);
-
-impl Zeroize for Sums {
-    fn zeroize(&mut self) {
-        match &mut self.0 {
-            Words::I64(values) => values.zeroize(),
-            Words::I96(values) => values.zeroize(),
-        }
-    }
-}
 
 #[derive(Clone, PartialEq, Eq)]
 enum Words {
